@@ -1,0 +1,214 @@
+"""The seam between Segue and what speaks.
+
+Separate from the engines so that server and sidecar can be read, typed and tested without one. An engine does three
+things in three processes: `prepare` in a child of the sidecar (hostile input, slow work), `build` in a server worker
+(zero copy, from a sealed arena), and stepping rows in that worker's engine thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """Where a voice is built. `cpu` everywhere today; `cuda:N` in the GPU modes."""
+
+    name: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceInput:
+    """The recording that says how a voice should sound, and what is said in it."""
+
+    path: Path
+    text: str = ""
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareOptions:
+    """What `prepare` needs beside the files.
+
+    Attributes
+    ----------
+    options
+        `spec.options`, as written by the user.
+    reference
+        The reference recording, or `None` for voices that carry their own.
+    max_tensor_bytes, max_total_bytes
+        Bounds checked before memory is taken.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reference: ReferenceInput | None = None
+    max_tensor_bytes: int = 2 << 30
+    max_total_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedPart:
+    """One part of a revision (`prosody`, `timbre`, `reference`; `gpt`, `sovits`), ready to be laid into an arena.
+
+    Attributes
+    ----------
+    tensors
+        Name to C-contiguous array of any shape; dtypes float16, float32, int8..int64, uint8, bool.
+    meta
+        Plain JSON that `build` needs (sizes, sample rate, speaker id). Kept small: it travels in the arena header.
+    """
+
+    tensors: Mapping[str, NDArray[Any]]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedVoice:
+    """What `Engine.prepare` returns: part name to part, in a fixed order."""
+
+    parts: Mapping[str, PreparedPart]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartView:
+    """A part as a worker sees it: read-only arrays that are views into the mapped arena."""
+
+    tensors: Mapping[str, NDArray[Any]]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceView:
+    """All parts of one revision, as `Engine.build` takes them. The views stay valid until `Synthesizer.close`."""
+
+    parts: Mapping[str, PartView]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthesisRequest:
+    """One utterance.
+
+    Attributes
+    ----------
+    text
+        UTF-8, any length; the engine splits sentences.
+    language
+        BCP-47 primary tag.
+    speed
+        Pace relative to the voice's own, 0.25 to 4.
+    seed
+        Seeds every random draw of this row (64 bit). Same seed, same revision, same text: same audio, whatever else is
+        in the batch.
+    streaming
+        True: hand out audio in small pieces, the first as early as possible. False: any piece size. The samples are
+        the same either way.
+    options
+        Engine parameters of this request (temperature, top_k, …).
+    """
+
+    text: str
+    language: str = "en"
+    speed: float = 1.0
+    seed: int = 0
+    streaming: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Row(Protocol):
+    """One request inside a running batch. Owned by the engine thread between `admit` and `close`."""
+
+    @property
+    def done(self) -> bool:
+        """True once no further audio will come (finished or failed)."""
+        ...
+
+    @property
+    def error(self) -> Exception | None:
+        """What stopped this row, else None. Other rows of the batch are not touched by it."""
+        ...
+
+    @property
+    def capped(self) -> bool:
+        """True when the decoder ran into its length limit instead of ending by itself."""
+        ...
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The decoder's tokens so far (phones for `demo`, semantic tokens for `gpt_sovits`): loop detection reads them."""
+        ...
+
+    @property
+    def phones(self) -> Sequence[str]:
+        """What the text front end made of the text: ARPAbet-like phones, for the text match and the pace."""
+        ...
+
+    def take(self) -> NDArray[np.float32]:
+        """Audio made since the last call: `(samples,) float32`, mono, within [-1, 1]; empty when there is none."""
+        ...
+
+    def close(self) -> None:
+        """Drop every tensor of this row. Idempotent; also how a cancelled row leaves."""
+        ...
+
+
+class Synthesizer(Protocol):
+    """One built revision. Not thread-safe: one engine thread owns it."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        ...
+
+    def admit(self, request: SynthesisRequest) -> Row:
+        """Run the text front end and make a row. Cheap; raises `TextRejected`. Safe to call from another thread."""
+        ...
+
+    def step(self, rows: Sequence[Row]) -> None:
+        """Advance each row by one piece, together. An error of one row is stored in that row, never raised."""
+        ...
+
+    def close(self) -> None:
+        """Drop every view into the arena, so that its mapping can be closed."""
+        ...
+
+
+class Engine(Protocol):
+    """Turns files into parts, and parts into speech."""
+
+    @property
+    def name(self) -> str:
+        """As in `spec.engine`: `demo`, `gpt-sovits`."""
+        ...
+
+    @property
+    def build_id(self) -> str:
+        """Changes whenever the same parts could sound different: part of cache keys and verification records."""
+        ...
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """The keys that `spec.weights` must have."""
+        ...
+
+    def prepare(self, files: Mapping[str, Path], options: PrepareOptions) -> PreparedVoice:
+        """Read, check and repack weight files. Runs in a child of the sidecar.
+
+        Raises
+        ------
+        WeightsError
+            Unsafe, corrupt or wrongly shaped files; the message names file, tensor and expectation.
+        """
+        ...
+
+    def build(self, voice: VoiceView, device: Device) -> Synthesizer:
+        """Make a synthesizer whose parameters are the views given: nothing is copied."""
+        ...

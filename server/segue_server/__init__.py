@@ -1,0 +1,1 @@
+"""The speech server: HTTP API, queue, batching, result cache; one supervisor and N workers."""

@@ -1,0 +1,1 @@
+"""The sidecar: fetches, verifies, prepares and proves weights, owns the arenas, stores the pointer words."""
