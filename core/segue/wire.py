@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
+from typing_extensions import override
 
 WIRE_VERSION = 1
 HEADER_WIRE = "Segue-Wire"
@@ -50,6 +51,7 @@ class Fence:
     term: int
     sequence: int
 
+    @override
     def __str__(self) -> str:
         return f"{self.term}.{self.sequence}"
 
