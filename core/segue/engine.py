@@ -143,7 +143,7 @@ class Row(Protocol):
 
     @property
     def tokens(self) -> Sequence[int]:
-        """The decoder's tokens so far: phones for `demo`, semantic tokens for `gpt_sovits`. Loop detection reads them."""
+        """The decoder's tokens so far (`demo`: phones, `gpt_sovits`: semantic tokens). Loop detection reads them."""
         ...
 
     @property
