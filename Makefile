@@ -1,0 +1,54 @@
+# Everything a developer or CI types. Each target does its own set-up: Python 3.11+ is all that is assumed.
+#
+#   make demo           the whole story in four minutes: voices change under load, bad ones are refused or taken back
+#   make test           all tests that need no root
+#   make check          format, lint, types, import layers, generated files
+#   make bench          the measured promises -> build/bench/*.json   (ONLY=swap for one, SHORT=1 for CI's short form)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench lock generate clean
+
+VENV := $(shell scripts/venv --path)
+BIN := $(VENV)/bin
+SOURCES := core engines server sidecar operator cli tests bench training
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready:
+	@scripts/venv
+
+demo: setup
+	$(BIN)/segue demo --out build/demo
+
+test: setup
+	$(BIN)/pytest tests $(PYTEST_ARGS)
+
+check: setup
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/segue crd --check
+
+format: setup
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+generate: setup
+	$(BIN)/segue crd
+
+bench: setup
+	$(BIN)/python -m bench $(ONLY) $(if $(SHORT),--short) --out build/bench
+
+# Pinned with hashes, without registry addresses. Run after a change to pyproject.toml.
+lock: setup
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+
+clean:
+	rm -rf build dist
