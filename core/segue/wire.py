@@ -290,7 +290,10 @@ class PointerRequest(WireModel):
     consistency: Consistency = Consistency.SESSION
     expected: Expected | None = None
     at_ns: int | None = Field(default=None, description="Store at this time of the sidecar's clock; None: now.")
-    watch: WatchTerms | None = Field(default=None, description="Opens a watch; previous is also what the shield uses.")
+    watch: WatchTerms | None = Field(
+        default=None, description="Opens a watch; previous is also what the shield uses. None: closes an open one."
+    )
+    withdrawn: Revision | None = Field(default=None, description="The revision that this store takes back.")
 
 
 class PointerResult(WireModel):
@@ -333,6 +336,11 @@ class VoiceState(WireModel):
     watch: WatchState | None = None
     armed: PointerRequest | None = None
     self_reverted: SelfReverted | None = None
+    withdrawn: Revision | None = Field(
+        default=None,
+        description="What a leader took back here (PointerRequest.withdrawn), journalled, until a later word names it: "
+        "a leader that died before it wrote its status does not flip to it again.",
+    )
 
 
 # --- the pod --------------------------------------------------------------------------------------------------------
