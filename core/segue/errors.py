@@ -16,7 +16,11 @@
     ├── CommandRefused         a control command that must not be carried out
     │   ├── StaleFence         a command of a deposed or outrun leader
     │   ├── NotReady           a revision that is not resident or not proven
-    │   └── Conflict           the pointer is not what the caller expected
+    │   ├── Conflict           the pointer is not what the caller expected
+    │   ├── WrongPod           a command that was meant for another pod
+    │   ├── NotFound           a voice, revision or report that this pod does not have
+    │   └── InvalidCommand     a command that means nothing; carries nothing out
+    ├── ControlUnreachable     a sidecar that cannot be talked to: no answer, or none that can be trusted
     └── SynthesisError         an engine that could not speak
         └── TextRejected       a text that the engine cannot read; carries the span
 
@@ -120,6 +124,22 @@ class NotReady(CommandRefused):
 
 class Conflict(CommandRefused):
     """The pointer is not what the caller expected."""
+
+
+class WrongPod(CommandRefused):
+    """A command that was meant for another pod."""
+
+
+class NotFound(CommandRefused):
+    """A voice, revision or report that this pod does not have."""
+
+
+class InvalidCommand(CommandRefused):
+    """A command that means nothing: a field, header or path that does not hold."""
+
+
+class ControlUnreachable(SegueError):
+    """A sidecar that cannot be talked to: no answer in time, a refused certificate, or an answer that is no answer."""
 
 
 class SynthesisError(SegueError):
