@@ -1,0 +1,15 @@
+"""Shared memory between the sidecar, which owns it, and the server's workers, which only read it.
+
+What is where, in the order in which a revision meets it:
+
+- `arena`: the layout of one part of a revision in a sealed, write-once memfd, written once and mapped many times.
+- `pool`, `eviction`: how many bytes there may be, which memory is really free again, and who makes room.
+- `interface`, `host`: what a kind of weight memory must be able to do, and host memory doing it.
+- `messages`, `handoff`, `adoption`: how arenas reach the workers, and come back to a sidecar that was restarted.
+- `page`: the eight bytes per voice that say which revision speaks.
+- `admission`: what a worker makes of those eight bytes for one request.
+- `stats`: what the workers count, readable after their death.
+- `memfd`, `lease`: the few kernel calls that all of this stands on.
+
+Nothing in here starts a thread, a task or a process: effects are the caller's, at the time that the caller chooses.
+"""

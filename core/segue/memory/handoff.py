@@ -1,0 +1,435 @@
+"""The hand-off socket: how descriptors cross from the sidecar to the workers and back.
+
+SOCK_SEQPACKET keeps message boundaries and passes descriptors; asyncio knows neither, so this speaks to the socket by
+`add_reader`. Nothing here ever blocks the loop, and every descriptor has one owner at any time:
+
+- `Connection.send` takes descriptors over, whatever becomes of the message;
+- a `Received` closes at the end of its `with` block what was not taken out of it.
+
+A peer that breaks the protocol (a message that is truncated, empty, too long or meaningless, or the wrong number of
+descriptors) is disconnected. So is one that does not read while 64 messages wait for it.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import random
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+from segue.errors import HandoffError
+from segue.memory import memfd
+from segue.memory.messages import MAX_FDS, Message, decode, encode, expected_fds
+
+MAX_PATH_BYTES = 107
+"""sun_path is 108 bytes, the last of them 0."""
+
+RECEIVE_BYTES = 256 * 1024
+"""Larger than any message allowed, so that one too long is seen as such."""
+
+MAX_QUEUED = 64
+LOCK_NAME = "sidecar.lock"
+
+_ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+_CREDENTIALS = struct.Struct("3i")
+
+log = logging.getLogger(__name__)
+
+
+class ConnectionLost(HandoffError):
+    """The peer is gone, or was disconnected. Whatever was mapped stays mapped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end, as the kernel says (SO_PEERCRED). `pid` is 0 across pid namespaces."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+@dataclass(slots=True)
+class Received:
+    """A message and the descriptors that came with it. Use as a context manager: what is not taken is closed."""
+
+    message: Message
+    fds: list[int] = field(default_factory=list)
+
+    def take(self) -> list[int]:
+        """All descriptors; they are the caller's from now on."""
+        fds, self.fds = self.fds, []
+        return fds
+
+    def close(self) -> None:
+        """Close what was not taken. Idempotent."""
+        memfd.close_all(self.take())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Connection:
+    """One end of a hand-off connection; the same on both sides. Belongs to one event loop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take over a connected SOCK_SEQPACKET socket. Needs a running loop."""
+        sock.setblocking(False)
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[tuple[bytes, list[int]]] = deque()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._waiter: asyncio.Future[None] | None = None
+        self.peer = _peer_of(sock)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this end was closed, by us or because the peer is gone."""
+        return self._sock.fileno() < 0
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait for the peer to read."""
+        return len(self._queue)
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Send, or queue; never blocks.
+
+        Takes `fds` over: they are closed once they are on their way, and also when this raises.
+
+        Raises
+        ------
+        HandoffError
+            The message is too long, or has the wrong number of descriptors. Nothing was sent.
+        ConnectionLost
+            The peer is gone, or 64 messages wait for it already: disconnected.
+        """
+        owned = list(fds)
+        try:
+            data = encode(message)
+            if len(owned) != expected_fds(message):
+                raise HandoffError(f"{message.kind!r} needs {expected_fds(message)} descriptors, not {len(owned)}")
+            if self.closed:
+                raise ConnectionLost("the hand-off connection is closed")
+            if len(self._queue) >= MAX_QUEUED:
+                self.close()
+                raise ConnectionLost(f"the peer (pid {self.peer.pid}) left {MAX_QUEUED} messages unread: disconnected")
+        except HandoffError:
+            memfd.close_all(owned)
+            raise
+        self._queue.append((data, owned))
+        self._room.clear()
+        if len(self._queue) == 1:
+            self._pump()
+        if self.closed:
+            raise ConnectionLost(f"the peer (pid {self.peer.pid}) is gone")
+
+    async def flush(self, *, timeout_s: float) -> None:
+        """Wait until the peer's socket took everything: call it between the many messages of a joining worker.
+
+        Raises
+        ------
+        ConnectionLost
+            The peer is gone, or did not read for `timeout_s`: disconnected.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._room.wait()
+        except TimeoutError:
+            self.close()
+            raise ConnectionLost(
+                f"the peer (pid {self.peer.pid}) read nothing for {timeout_s} s: disconnected"
+            ) from None
+        if self.closed:
+            raise ConnectionLost("the hand-off connection is closed")
+
+    async def receive(self) -> Received:
+        """The next message. One caller at a time; may be cancelled without losing anything.
+
+        Raises
+        ------
+        ConnectionLost
+            The peer is gone.
+        HandoffError
+            The peer broke the protocol: disconnected.
+        """
+        while True:
+            if self.closed:
+                raise ConnectionLost("the hand-off connection is closed")
+            try:
+                return self._receive_now()
+            except BlockingIOError:
+                await self._readable()
+            except HandoffError:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Disconnect; queued messages and their descriptors are dropped. Idempotent."""
+        if self.closed:
+            return
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        while self._queue:
+            memfd.close_all(self._queue.popleft()[1])
+        self._room.set()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _receive_now(self) -> Received:
+        try:
+            data, ancillary, flags, _ = self._sock.recvmsg(RECEIVE_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise ConnectionLost(f"the peer (pid {self.peer.pid}) is gone: {error.strerror}") from error
+        fds = _descriptors_in(ancillary)
+        try:
+            return Received(_checked_message(data, fds=fds, flags=flags), fds)
+        except BaseException:
+            memfd.close_all(fds)
+            raise
+
+    async def _readable(self) -> None:
+        if self._waiter is not None:
+            raise RuntimeError("two tasks receive from one hand-off connection")
+        self._waiter = waiter = self._loop.create_future()
+        self._loop.add_reader(self._sock, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if not self.closed:
+                self._loop.remove_reader(self._sock)
+
+    def _pump(self) -> None:
+        """Send what is queued until the peer's buffer is full; go on when it has room."""
+        while self._queue:
+            data, fds = self._queue[0]
+            try:
+                socket.send_fds(self._sock, [data], fds, socket.MSG_NOSIGNAL) if fds else self._sock.send(data)
+            except BlockingIOError:
+                self._loop.add_writer(self._sock, self._pump)
+                return
+            except OSError as error:
+                log.info("hand-off to pid %s failed: %s", self.peer.pid, error.strerror)
+                self.close()
+                return
+            self._queue.popleft()
+            memfd.close_all(fds)
+        self._loop.remove_writer(self._sock)
+        self._room.set()
+
+
+class HandoffListener:
+    """The sidecar's end: one socket, one holder.
+
+    A lock file beside the socket is held by `flock` for as long as the listener lives. Children of the sidecar must be
+    exec'd (the lock is close-on-exec): a forked copy would keep it after the sidecar's death.
+    """
+
+    def __init__(self, path: Path, *, allowed_uids: Collection[int]) -> None:
+        """Describe the listener; `open` makes it.
+
+        Parameters
+        ----------
+        path
+            Of the socket, at most 107 bytes; in a directory that only the sidecar can write.
+        allowed_uids
+            Whose processes may connect: the server's UID, and our own.
+        """
+        self._path = checked_path(path)
+        self._allowed = frozenset(allowed_uids)
+        self._lock = -1
+        self._sock: socket.socket | None = None
+
+    def open(self) -> None:
+        """Lock, then bind and listen. Needs no loop.
+
+        Raises
+        ------
+        HandoffError
+            Another sidecar holds the lock; the message names its pid.
+        """
+        self._lock = _hold_lock(self._path.parent / LOCK_NAME)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            self._path.unlink(missing_ok=True)
+            sock.bind(str(self._path))
+            # Connecting takes write permission; who may is decided by SO_PEERCRED, and by the directory.
+            self._path.chmod(0o600 if self._allowed <= {os.geteuid()} else 0o666)
+            sock.listen(128)
+        except OSError as error:
+            sock.close()
+            self._unlock()
+            raise HandoffError(f"cannot listen on {self._path}: {error.strerror}") from error
+        self._sock = sock
+
+    async def accept(self) -> Connection:
+        """The next worker. Peers of other UIDs are turned away and logged.
+
+        Raises
+        ------
+        HandoffError
+            The listener is closed.
+        """
+        loop = asyncio.get_running_loop()
+        while self._sock is not None:
+            try:
+                peer_sock, _ = await loop.sock_accept(self._sock)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    log.error("cannot accept a worker: %s", error.strerror)
+                    await asyncio.sleep(0.1)
+                    continue
+                if error.errno == errno.ECONNABORTED:
+                    continue
+                raise HandoffError(f"cannot accept on {self._path}: {error.strerror}") from error
+            peer = _peer_of(peer_sock)
+            if peer.uid in self._allowed:
+                return Connection(peer_sock)
+            peer_sock.close()
+            log.warning("turned away pid %s of uid %s on %s: not an allowed uid", peer.pid, peer.uid, self._path)
+        raise HandoffError(f"the listener on {self._path} is closed")
+
+    def close(self) -> None:
+        """Stop listening, remove the socket, give the lock back. Idempotent. Cancel `accept` first."""
+        if self._sock is None:
+            return
+        self._sock.close()
+        self._sock = None
+        self._path.unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        os.close(self._lock)
+        self._lock = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long to wait before the next try: doubling, with a quarter of jitter, never over `most_s`."""
+
+    first_s: float = 0.02
+    most_s: float = 1.0
+
+    def delay_s(self, attempt: int, *, draw: Callable[[], float] = random.random) -> float:
+        """Seconds to wait after failed try number `attempt` (0, 1, …)."""
+        return min(self.most_s, self.first_s * 2.0 ** min(attempt, 30)) * (1 - draw() / 4)
+
+
+def connect(path: Path) -> Connection:
+    """Connect a worker to the sidecar; local sockets answer at once or not at all. Needs a running loop.
+
+    Raises
+    ------
+    ConnectionLost
+        Nobody listens there, or its backlog is full.
+    HandoffError
+        The path is too long.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(str(checked_path(path)))
+    except OSError as error:
+        sock.close()
+        raise ConnectionLost(f"no sidecar on {path}: {error.strerror}") from error
+    except HandoffError:
+        sock.close()
+        raise
+    return Connection(sock)
+
+
+async def connect_patiently(path: Path, *, backoff: Backoff | None = None) -> Connection:
+    """Connect, and try again until somebody listens. Cancel it to stop.
+
+    Raises
+    ------
+    HandoffError
+        The path is too long: waiting does not help.
+    """
+    backoff = backoff or Backoff()
+    attempt = 0
+    while True:
+        with contextlib.suppress(ConnectionLost):
+            return connect(path)
+        await asyncio.sleep(backoff.delay_s(attempt))
+        attempt += 1
+
+
+def checked_path(path: Path) -> Path:
+    """Refuse a path that does not fit into a socket address.
+
+    Raises
+    ------
+    HandoffError
+        More than 107 bytes.
+    """
+    length = len(os.fsencode(path))
+    if length > MAX_PATH_BYTES:
+        raise HandoffError(
+            f"the socket path {path} has {length} bytes; a Unix socket takes {MAX_PATH_BYTES}: shorten it"
+        )
+    return path
+
+
+def _hold_lock(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise HandoffError(f"another sidecar (pid {holder}) holds {path}: stop it first") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def _peer_of(sock: socket.socket) -> Peer:
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return Peer(*_CREDENTIALS.unpack(raw))
+
+
+def _descriptors_in(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)
+
+
+def _checked_message(data: bytes, *, fds: Sequence[int], flags: int) -> Message:
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        raise HandoffError(f"a message was cut short (flags {flags:#x}): too long, or too many descriptors")
+    if not data and not fds:
+        raise ConnectionLost("the peer closed the connection")
+    message = decode(data)
+    if len(fds) != expected_fds(message):
+        raise HandoffError(f"{message.kind!r} came with {len(fds)} descriptors instead of {expected_fds(message)}")
+    return message
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
