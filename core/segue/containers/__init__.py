@@ -1,0 +1,12 @@
+"""Reading weight files as data: never as programs.
+
+A `.pth` or `.ckpt` is a zip file with a pickle in it, and a pickle is a program. This package reads the layout that
+`torch.save` writes with a pickle machine of its own that can build tensors and plain containers and nothing else, and
+checks every size against the file before it takes memory. It needs no torch.
+"""
+
+from __future__ import annotations
+
+from segue.containers.torch_file import GPT_SOVITS_CONFIG, LoadedFile, load_torch_file
+
+__all__ = ["GPT_SOVITS_CONFIG", "LoadedFile", "load_torch_file"]
