@@ -15,7 +15,6 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import errno
 import fcntl
 import logging
 import os
@@ -213,21 +212,18 @@ class Connection:
     async def _readable(self) -> None:
         if self._waiter is not None:
             raise RuntimeError("two tasks receive from one hand-off connection")
-        self._waiter = waiter = self._loop.create_future()
-        self._loop.add_reader(self._sock, _wake, waiter)
+        self._waiter = self._loop.create_future()
         try:
-            await waiter
+            await _until_readable(self._sock, self._waiter)
         finally:
             self._waiter = None
-            if not self.closed:
-                self._loop.remove_reader(self._sock)
 
     def _pump(self) -> None:
         """Send what is queued until the peer's buffer is full; go on when it has room."""
         while self._queue:
             data, fds = self._queue[0]
             try:
-                socket.send_fds(self._sock, [data], fds, socket.MSG_NOSIGNAL) if fds else self._sock.send(data)
+                socket.send_fds(self._sock, [data], fds, socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 self._loop.add_writer(self._sock, self._pump)
                 return
@@ -296,15 +292,17 @@ class HandoffListener:
         loop = asyncio.get_running_loop()
         while self._sock is not None:
             try:
-                peer_sock, _ = await loop.sock_accept(self._sock)
+                peer_sock, _ = self._sock.accept()
+            except BlockingIOError:
+                await _until_readable(self._sock, loop.create_future())
+                continue
+            except ConnectionAbortedError:
+                continue
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    log.error("cannot accept a worker: %s", error.strerror)
-                    await asyncio.sleep(0.1)
-                    continue
-                if error.errno == errno.ECONNABORTED:
-                    continue
-                raise HandoffError(f"cannot accept on {self._path}: {error.strerror}") from error
+                # Out of descriptors or memory: the worker stays in the backlog and is taken when there is room again.
+                log.error("cannot accept a worker: %s", error.strerror)
+                await asyncio.sleep(0.1)
+                continue
             peer = _peer_of(peer_sock)
             if peer.uid in self._allowed:
                 return Connection(peer_sock)
@@ -428,6 +426,17 @@ def _checked_message(data: bytes, *, fds: Sequence[int], flags: int) -> Message:
     if len(fds) != expected_fds(message):
         raise HandoffError(f"{message.kind!r} came with {len(fds)} descriptors instead of {expected_fds(message)}")
     return message
+
+
+async def _until_readable(sock: socket.socket, waiter: asyncio.Future[None]) -> None:
+    """Wait for `sock`; unlike asyncio's own calls this takes nothing out of it, so that cancelling loses nothing."""
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sock, _wake, waiter)
+    try:
+        await waiter
+    finally:
+        if sock.fileno() >= 0:
+            loop.remove_reader(sock)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -64,6 +64,8 @@ class Allocation:
     ----------
     fd
         Writable; stays the memory's. Pass it to the child that fills (`pass_fds`), which writes exactly one arena.
+    name
+        Of the part; also the memfd's name in /proc/PID/maps.
     size_bytes
         Of the file.
     warm
@@ -71,6 +73,7 @@ class Allocation:
     """
 
     fd: int
+    name: str
     size_bytes: int
     warm: bool
 
@@ -108,8 +111,10 @@ class WeightMemory(Protocol):
         ...
 
     def seal(self, allocation: Allocation, *, owner: str) -> PartRef:
-        """The part is written: seal it, check its header, keep it for `owner`. Returns key and size (`name` is empty
-        in no PartRef: it is the allocation's). A part that is there already is kept once, and the new copy let go.
+        """The part is written: seal it, check its header, keep it for `owner`. Returns name, key and size.
+
+        The content is hashed apart (`Arena.verify_digest`, in a child), because that takes long. A part that is there
+        already is kept once, and the new copy let go.
 
         Raises
         ------
@@ -127,7 +132,7 @@ class WeightMemory(Protocol):
     def adopt(self, fd: int, *, part: PartRef, owner: str) -> None:
         """Take over a part that a worker gave back. `fd` stays the caller's. Counts against the budget, even over it.
 
-        Checks seals, owner and size. The content is re-hashed apart (`verify`), because that takes long.
+        Checks seals, owner and size. The content is re-hashed apart (`Arena.verify_digest`), because that takes long.
 
         Raises
         ------
@@ -177,8 +182,11 @@ class WeightMemory(Protocol):
         ...
 
     def reap(self) -> tuple[str, ...]:
-        """Free what was let go and is held by nobody; returns the digests. Cheap: call it after each `retired`, worker
-        death and child exit, and each second while `lingering_bytes` is not 0."""
+        """Free what was let go and is held by nobody; returns the digests.
+
+        Cheap: call it after each `retired`, worker death and child exit, and each second while `lingering_bytes` is
+        not 0.
+        """
         ...
 
     def grow_spare(self) -> bool:
