@@ -12,8 +12,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-
-from typing_extensions import Self
+from typing import Self
 
 from segue.errors import HandoffError
 from segue.memory import memfd

@@ -256,7 +256,7 @@ class Arena:
         return start, start + len(self._map)
 
     def prefault(self) -> None:
-        """Map every page now (MADV_POPULATE_READ), so that the first request does not. Advice only before Linux 5.14."""
+        """Map every page now (MADV_POPULATE_READ), so that the first request does not (advice before Linux 5.14)."""
         try:
             self._map.madvise(MADV_POPULATE_READ)
         except OSError:

@@ -26,8 +26,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
-from typing_extensions import Self
 
 from segue.errors import HandoffError
 from segue.memory import memfd
@@ -192,8 +192,8 @@ class Connection:
         while self._queue:
             memfd.close_all(self._queue.popleft()[1])
         self._room.set()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def _receive_now(self) -> Received:
         try:
@@ -258,6 +258,7 @@ class HandoffListener:
         self._allowed = frozenset(allowed_uids)
         self._lock = -1
         self._sock: socket.socket | None = None
+        self._waiter: asyncio.Future[None] | None = None
 
     def open(self) -> None:
         """Lock, then bind and listen. Needs no loop.
@@ -294,7 +295,8 @@ class HandoffListener:
             try:
                 peer_sock, _ = self._sock.accept()
             except BlockingIOError:
-                await _until_readable(self._sock, loop.create_future())
+                self._waiter = loop.create_future()
+                await _until_readable(self._sock, self._waiter)
                 continue
             except ConnectionAbortedError:
                 continue
@@ -311,9 +313,12 @@ class HandoffListener:
         raise HandoffError(f"the listener on {self._path} is closed")
 
     def close(self) -> None:
-        """Stop listening, remove the socket, give the lock back. Idempotent. Cancel `accept` first."""
+        """Stop listening, remove the socket, give the lock back; a waiting `accept` raises. Idempotent."""
         if self._sock is None:
             return
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.get_loop().remove_reader(self._sock)
+            _wake(self._waiter)
         self._sock.close()
         self._sock = None
         self._path.unlink(missing_ok=True)

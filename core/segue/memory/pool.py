@@ -1,0 +1,338 @@
+"""The budget: how many bytes of shared memory there are, whose they are, and which are really free again.
+
+Separate from the arenas' layout because it never looks inside: it keeps descriptors and sizes. Memory comes as *fresh*
+memfds only (a sealed one is never written again, so a worker that is stuck on an old revision costs memory, never wrong
+audio) and leaves when the kernel says that nobody else holds it (`lease`), not when somebody promises so.
+
+Spares are memfds whose pages were faulted in beforehand: the next preload fills warm pages, and its memory is certain.
+They lie inside the budget and are given up when an allocation needs their room.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from segue.errors import MemoryError_, NotReady, PoolExhausted
+from segue.memory import arena, memfd
+from segue.memory.interface import Allocation, MemoryUsage
+from segue.memory.lease import leases_supported, still_held
+
+SPARE_STEP_BYTES = 4 << 20
+_PAGE_BYTES = 4096
+
+
+@dataclass(slots=True)
+class _Hold:
+    """Sealed memory, owned by one `O_RDWR` description of ours."""
+
+    fd: int
+    size_bytes: int
+    owners: set[str] = field(default_factory=set)
+    holders: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Spare:
+    """A memfd being faulted in."""
+
+    fd: int
+    ready_bytes: int = 0
+
+
+class Pool:
+    """All arenas of this sidecar, by content digest. Owned by one thread."""
+
+    def __init__(self, budget_bytes: int, *, spares: int = 1, spare_bytes: int = 0) -> None:
+        """An empty pool.
+
+        Parameters
+        ----------
+        budget_bytes
+            At least the active revisions and twice the largest (previous + shadow).
+        spares
+            How many spares to keep.
+        spare_bytes
+            Size of a spare before any part was seen; later the largest part seen.
+        """
+        if budget_bytes <= 0:
+            raise ValueError(f"the pool's budget must be positive, not {budget_bytes} bytes")
+        self._budget_bytes = budget_bytes
+        self._spares_wanted = spares
+        self._spare_bytes = _pages(spare_bytes)
+        self._settled = False
+        self._resident: dict[str, _Hold] = {}
+        self._lingering: list[tuple[str, _Hold]] = []
+        self._filling: dict[int, Allocation] = {}
+        self._spares: list[_Spare] = []
+        self._peak_bytes = 0
+
+    # --- figures ----------------------------------------------------------------------------------------------------
+
+    def usage(self) -> MemoryUsage:
+        """The figures of now."""
+        return MemoryUsage(
+            budget_bytes=self._budget_bytes,
+            used_bytes=self._used_bytes(),
+            lingering_bytes=sum(_pages(hold.size_bytes) for _, hold in self._lingering),
+            spare_bytes=self._held_by_spares(),
+            peak_bytes=self._peak_bytes,
+        )
+
+    def holds(self, digest: str) -> bool:
+        """Whether this part is resident and not let go."""
+        return digest in self._resident
+
+    def size_of(self, digest: str) -> int:
+        """Bytes of a resident part. Raises KeyError where it is not here."""
+        return self._resident[digest].size_bytes
+
+    def owners(self, digest: str) -> frozenset[str]:
+        """Who needs this part; empty where it is not here."""
+        hold = self._resident.get(digest)
+        return frozenset(hold.owners) if hold else frozenset()
+
+    def digests(self) -> frozenset[str]:
+        """All resident parts."""
+        return frozenset(self._resident)
+
+    # --- taking memory ----------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Every worker has said hello or is dead: the books are complete, memory may be allocated."""
+        self._settled = True
+
+    def allocate(self, size_bytes: int, *, name: str) -> Allocation:
+        """A fresh memfd of `size_bytes` zeros, its memory reserved; from a spare where there is one.
+
+        Raises
+        ------
+        PoolExhausted
+            The budget has no room; carries the figures.
+        NotReady
+            `settle` was not called yet.
+        """
+        if not self._settled:
+            raise NotReady("workers have yet to say what they hold: no memory is allocated before; try again")
+        if size_bytes <= 0:
+            raise ValueError(f"an arena has more than {size_bytes} bytes")
+        self._check_room(size_bytes, name=name)
+        spare = self._spares.pop() if self._spares else None
+        self._give_up_spares(_pages(size_bytes))
+        fd = spare.fd if spare else memfd.create(f"segue-{name}"[:200])
+        warm = spare is not None and spare.ready_bytes >= size_bytes
+        try:
+            _reserve(fd, size_bytes)
+        except MemoryError_:
+            os.close(fd)
+            raise
+        allocation = Allocation(fd=fd, name=name, size_bytes=size_bytes, warm=warm)
+        self._filling[fd] = allocation
+        self._spare_bytes = max(self._spare_bytes, _pages(size_bytes))
+        self._note_peak()
+        return allocation
+
+    def keep(self, allocation: Allocation, *, digest: str, owner: str) -> None:
+        """The allocation was written and sealed: keep it under `digest` for `owner`.
+
+        Our description is opened anew and the original closed: children may have copies of that one, and a lease tells
+        apart descriptions, not copies. A part that is there already is kept once, and the new copy let go.
+
+        Raises
+        ------
+        ArenaCorrupt
+            A seal is missing: it could still change. The allocation stays; abandon it.
+        """
+        memfd.require_seals(allocation.fd, memfd.SEALS_ARENA, what=f"the new arena {allocation.name!r}")
+        hold = _Hold(memfd.reopen(allocation.fd, os.O_RDWR), allocation.size_bytes)
+        del self._filling[allocation.fd]
+        os.close(allocation.fd)
+        self._keep(digest, hold, owner=owner)
+
+    def abandon(self, allocation: Allocation) -> None:
+        """Give up an allocation; its memory counts until the child that filled it is gone. Idempotent."""
+        if self._filling.get(allocation.fd) is not allocation:
+            return
+        hold = _Hold(memfd.reopen(allocation.fd, os.O_RDWR), allocation.size_bytes)
+        del self._filling[allocation.fd]
+        os.close(allocation.fd)
+        self._linger(allocation.name, hold)
+
+    def adopt(self, fd: int, *, digest: str, size_bytes: int, owner: str) -> None:
+        """Take over an arena that a worker gave back; `fd` stays the caller's. Counts even over the budget.
+
+        Raises
+        ------
+        ArenaCorrupt
+            Another owner, another size, a seal that is missing.
+        """
+        arena.check_adoptable(fd, uid=os.geteuid(), size_bytes=size_bytes)
+        if self._same_file_is_resident(fd, digest):
+            self._resident[digest].owners.add(owner)
+            return
+        self._keep(digest, _Hold(memfd.reopen(fd, os.O_RDWR), size_bytes), owner=owner)
+        self._spare_bytes = max(self._spare_bytes, _pages(size_bytes))
+        self._note_peak()
+
+    # --- who needs it -----------------------------------------------------------------------------------------------
+
+    def retain(self, digest: str, *, owner: str) -> None:
+        """`owner` needs this part, too; brings back one that was let go but is not free yet.
+
+        Raises
+        ------
+        KeyError
+            The part is not here (any more).
+        """
+        if digest not in self._resident:
+            position = next((i for i, (name, _) in enumerate(self._lingering) if name == digest), None)
+            if position is None:
+                raise KeyError(digest)
+            self._resident[digest] = self._lingering.pop(position)[1]
+        self._resident[digest].owners.add(owner)
+
+    def release(self, digest: str, *, owner: str) -> None:
+        """`owner` needs this part no longer. Idempotent."""
+        hold = self._resident.get(digest)
+        if hold is None or owner not in hold.owners:
+            return
+        hold.owners.discard(owner)
+        if not hold.owners:
+            self._linger(digest, self._resident.pop(digest))
+
+    def export(self, digest: str) -> int:
+        """A new read-only description of a resident part; owned by the caller.
+
+        Raises
+        ------
+        KeyError
+            The part is not here.
+        """
+        return memfd.reopen(self._resident[digest].fd, os.O_RDONLY)
+
+    def mark_holder(self, digest: str, *, holder: str) -> None:
+        """Note who got a part. Decides only where leases are not supported."""
+        self._resident[digest].holders.add(holder)
+
+    def clear_holder(self, digest: str, *, holder: str) -> None:
+        """The holder said `retired`, or died."""
+        for name, hold in (*self._resident.items(), *self._lingering):
+            if name == digest:
+                hold.holders.discard(holder)
+
+    # --- giving it back ---------------------------------------------------------------------------------------------
+
+    def reap(self) -> tuple[str, ...]:
+        """Free what was let go and is held by nobody; returns the digests (or names of abandoned allocations)."""
+        freed = [(name, hold) for name, hold in self._lingering if _is_free(hold)]
+        gone = {id(hold) for _, hold in freed}
+        self._lingering = [(name, hold) for name, hold in self._lingering if id(hold) not in gone]
+        memfd.close_all([hold.fd for _, hold in freed])
+        return tuple(name for name, _ in freed)
+
+    def grow_spare(self) -> bool:
+        """Fault in up to 4 MiB of a spare, within the budget. False: nothing left to do for now.
+
+        Raises
+        ------
+        MemoryError_
+            The kernel has no memory although the budget has: the limit of the cgroup is too small.
+        """
+        if not self._settled or not self._spare_bytes:
+            return False
+        spare = next((one for one in self._spares if one.ready_bytes < self._spare_bytes), None)
+        if spare is None and len(self._spares) >= self._spares_wanted:
+            return False
+        done_bytes = spare.ready_bytes if spare else 0
+        step_bytes = min(SPARE_STEP_BYTES, self._spare_bytes - done_bytes)
+        if self._used_bytes() + self._held_by_spares() + step_bytes > self._budget_bytes:
+            return False
+        if spare is None:
+            spare = _Spare(memfd.create("segue-spare"))
+            self._spares.append(spare)
+        _fault_in(spare.fd, offset=done_bytes, length=step_bytes)
+        spare.ready_bytes += step_bytes
+        self._note_peak()
+        return True
+
+    def close(self) -> None:
+        """Close every descriptor. What workers map lives on. Idempotent."""
+        holds = [*self._resident.values(), *(hold for _, hold in self._lingering)]
+        memfd.close_all([*(hold.fd for hold in holds), *self._filling, *(spare.fd for spare in self._spares)])
+        self._resident.clear()
+        self._lingering.clear()
+        self._filling.clear()
+        self._spares.clear()
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _used_bytes(self) -> int:
+        holds = [*self._resident.values(), *(hold for _, hold in self._lingering)]
+        sizes = [hold.size_bytes for hold in holds] + [one.size_bytes for one in self._filling.values()]
+        return sum(map(_pages, sizes))
+
+    def _held_by_spares(self) -> int:
+        return sum(spare.ready_bytes for spare in self._spares)
+
+    def _note_peak(self) -> None:
+        self._peak_bytes = max(self._peak_bytes, self._used_bytes() + self._held_by_spares())
+
+    def _check_room(self, size_bytes: int, *, name: str) -> None:
+        free_bytes = self._budget_bytes - self._used_bytes()
+        if _pages(size_bytes) <= free_bytes:
+            return
+        lingering_bytes = self.usage().lingering_bytes
+        raise PoolExhausted(
+            f"{name} needs {_mib(size_bytes)}, but {_mib(max(0, free_bytes))} of the pool's {_mib(self._budget_bytes)} "
+            f"are free ({_mib(lingering_bytes)} more once workers let go): raise the budget, or let revisions go",
+            needed_bytes=size_bytes,
+            free_bytes=max(0, free_bytes),
+            budget_bytes=self._budget_bytes,
+        )
+
+    def _give_up_spares(self, needed_bytes: int) -> None:
+        """Drop spares until the allocation fits; the one that it is made from was taken out before."""
+        while self._spares and self._used_bytes() + self._held_by_spares() + needed_bytes > self._budget_bytes:
+            os.close(self._spares.pop().fd)
+
+    def _keep(self, digest: str, hold: _Hold, *, owner: str) -> None:
+        resident = self._resident.setdefault(digest, hold)
+        resident.owners.add(owner)
+        if resident is not hold:
+            self._linger(digest, hold)
+
+    def _linger(self, name: str, hold: _Hold) -> None:
+        hold.owners.clear()
+        self._lingering.append((name, hold))
+
+    def _same_file_is_resident(self, fd: int, digest: str) -> bool:
+        hold = self._resident.get(digest)
+        return hold is not None and os.fstat(hold.fd).st_ino == os.fstat(fd).st_ino
+
+
+def _is_free(hold: _Hold) -> bool:
+    return not still_held(hold.fd) if leases_supported() else not hold.holders
+
+
+def _reserve(fd: int, size_bytes: int) -> None:
+    """Make `fd` exactly `size_bytes` long, with every page in memory."""
+    _fault_in(fd, offset=0, length=size_bytes)
+    os.ftruncate(fd, size_bytes)
+
+
+def _fault_in(fd: int, *, offset: int, length: int) -> None:
+    try:
+        os.posix_fallocate(fd, offset, length)
+    except OSError as error:
+        raise MemoryError_(
+            f"cannot reserve {_mib(length)} of shared memory: {error.strerror}; the container's memory limit must be at "
+            "least the pool's budget, twice the largest weight file and 512 MB"
+        ) from error
+
+
+def _pages(size_bytes: int) -> int:
+    return -(-size_bytes // _PAGE_BYTES) * _PAGE_BYTES
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):.1f} MiB"
