@@ -28,7 +28,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-
 from segue.errors import HandoffError
 from segue.memory import memfd
 from segue.memory.messages import MAX_FDS, Message, decode, encode, expected_fds

@@ -117,7 +117,9 @@ class Pool:
         if size_bytes <= 0:
             raise ValueError(f"an arena has more than {size_bytes} bytes")
         self._check_room(size_bytes, name=name)
-        spare = self._spares.pop() if self._spares else None
+        spare = max(self._spares, key=lambda one: one.ready_bytes, default=None)
+        if spare is not None:
+            self._spares.remove(spare)
         self._give_up_spares(_pages(size_bytes))
         fd = spare.fd if spare else memfd.create(f"segue-{name}"[:200])
         warm = spare is not None and spare.ready_bytes >= size_bytes
@@ -156,7 +158,7 @@ class Pool:
         hold = _Hold(memfd.reopen(allocation.fd, os.O_RDWR), allocation.size_bytes)
         del self._filling[allocation.fd]
         os.close(allocation.fd)
-        self._linger(allocation.name, hold)
+        self._linger(f"unfinished {allocation.name}", hold)
 
     def adopt(self, fd: int, *, digest: str, size_bytes: int, owner: str) -> None:
         """Take over an arena that a worker gave back; `fd` stays the caller's. Counts even over the budget.
@@ -325,8 +327,8 @@ def _fault_in(fd: int, *, offset: int, length: int) -> None:
         os.posix_fallocate(fd, offset, length)
     except OSError as error:
         raise MemoryError_(
-            f"cannot reserve {_mib(length)} of shared memory: {error.strerror}; the container's memory limit must be at "
-            "least the pool's budget, twice the largest weight file and 512 MB"
+            f"cannot reserve {_mib(length)} of shared memory: {error.strerror}; the container's memory limit must "
+            "be at least the pool's budget, twice the largest weight file and 512 MB"
         ) from error
 
 
