@@ -2,13 +2,13 @@
 
 What is where, in the order in which a revision meets it:
 
-- `arena`: the layout of one part of a revision in a sealed, write-once memfd, written once and mapped many times.
+- `arena`, `arena_header`: one part of a revision in a sealed memfd, written once and mapped many times; its layout.
 - `pool`, `eviction`: how many bytes there may be, which memory is really free again, and who makes room.
 - `interface`, `host`: what a kind of weight memory must be able to do, and host memory doing it.
-- `messages`, `handoff`, `adoption`: how arenas reach the workers, and come back to a sidecar that was restarted.
+- `messages`, `connection`, `handoff`, `adoption`: how arenas reach the workers, and come back to a restarted sidecar.
 - `page`: the eight bytes per voice that say which revision speaks.
 - `admission`: what a worker makes of those eight bytes for one request.
-- `stats`: what the workers count, readable after their death.
+- `stats`, `stats_reader`, `stats_layout`: what the workers count, readable after their death.
 - `memfd`, `lease`: the few kernel calls that all of this stands on.
 
 Nothing in here starts a thread, a task or a process: effects are the caller's, at the time that the caller chooses.

@@ -16,7 +16,7 @@ from typing import Self
 
 from segue.errors import HandoffError
 from segue.memory import memfd
-from segue.memory.handoff import Connection
+from segue.memory.connection import Connection
 from segue.memory.messages import Hello, Holding, RevisionRef
 
 

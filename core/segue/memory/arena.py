@@ -3,28 +3,15 @@
 Separate from the pool because the layout is a contract between the child that writes, the sidecar that adopts and the
 workers that map, and because the content is hostile until it was checked.
 
-Layout (little endian)::
-
-    0    magic            8 bytes   b"SEGUEAR1"
-    8    version          u32       1
-    12   header length    u32       bytes of JSON that follow the preamble
-    16   total length     u64       of the file
-    24   data offset      u64       the first multiple of 4,096 behind the header
-    32   digest          32 bytes   sha256 over everything from byte 64 on
-    64   header JSON      {"meta": {…}, "tensors": [[name, dtype, [shape], offset], …]}, canonical, sorted by name
-    …    tensors          C order, each at a multiple of 64; offsets count from the data offset; zeros between
-
-The same tensors and meta give the same bytes, so the digest is also the key under which revisions share a part.
+The layout is described in `arena_header`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import mmap
 import os
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,49 +23,30 @@ from numpy.typing import NDArray
 from segue.engine import PartView, PreparedPart
 from segue.errors import ArenaCorrupt, DigestMismatch, ShapeMismatch
 from segue.memory import memfd
+from segue.memory.arena_header import (
+    ALIGNMENT_BYTES,
+    DTYPES,
+    MAGIC,
+    MAX_DIMENSIONS,
+    MAX_NAME_LENGTH,
+    MAX_TENSORS,
+    PAGE_BYTES,
+    PREAMBLE,
+    VERSION,
+    Header,
+    TensorEntry,
+    header_json,
+    parse_header,
+    round_up,
+)
 
-MAGIC = b"SEGUEAR1"
-VERSION = 1
-ALIGNMENT_BYTES = 64
 STEP_BYTES = 4 << 20
 """Writing and hashing go in steps of this size, so that the caller can be throttled between two of them."""
 
-DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
-MAX_HEADER_BYTES = 16 << 20
-MAX_TENSORS = 65_536
-MAX_DIMENSIONS = 8
-MAX_NAME_LENGTH = 512
 MADV_POPULATE_READ = 22
-
-_PREAMBLE = struct.Struct("<8sIIQQ32s")
-_PAGE_BYTES = 4096
 
 Step = Callable[[int], None]
 """Called after each step with the bytes done so far; sleep in it to slow down, raise in it to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """One row of the offset table. `offset` counts from the beginning of the file, in bytes."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the tensor."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """A header whose every field was checked against the file's size."""
-
-    entries: tuple[TensorEntry, ...]
-    meta: Mapping[str, Any]
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -108,11 +76,11 @@ class ArenaPlan:
             raise ShapeMismatch(f"a part may have {MAX_TENSORS} tensors, not {len(part.tensors)}")
         tensors = {name: _checked(name, part.tensors[name]) for name in sorted(part.tensors)}
         relative = tuple(_lay_out(tensors))
-        header = _header_json(relative, part.meta)
-        data_offset = _round_up(_PREAMBLE.size + len(header), _PAGE_BYTES)
+        header = header_json(relative, part.meta)
+        data_offset = round_up(PREAMBLE.size + len(header), PAGE_BYTES)
         entries = tuple(TensorEntry(e.name, e.dtype, e.shape, data_offset + e.offset) for e in relative)
         end = max((entry.offset + entry.size_bytes for entry in entries), default=data_offset)
-        return cls(entries, tensors, header, data_offset, _round_up(end, ALIGNMENT_BYTES))
+        return cls(entries, tensors, header, data_offset, round_up(end, ALIGNMENT_BYTES))
 
     @cached_property
     def digest(self) -> str:
@@ -150,14 +118,14 @@ class ArenaPlan:
                 if step is not None:
                     step(done)
         digest = hasher.digest()
-        preamble = _PREAMBLE.pack(MAGIC, VERSION, len(self.header), self.total_bytes, self.data_offset, digest)
+        preamble = PREAMBLE.pack(MAGIC, VERSION, len(self.header), self.total_bytes, self.data_offset, digest)
         memfd.write_all(fd, memoryview(preamble), 0)
         return digest.hex()
 
     def _pieces(self) -> Iterator[tuple[int, memoryview]]:
         """Everything from byte 64 to the end, in order, padding included: (offset, bytes)."""
-        yield _PREAMBLE.size, memoryview(self.header)
-        position = _PREAMBLE.size + len(self.header)
+        yield PREAMBLE.size, memoryview(self.header)
+        position = PREAMBLE.size + len(self.header)
         for entry in self.entries:
             yield position, memoryview(bytes(entry.offset - position))
             yield entry.offset, self.tensors[entry.name].reshape(-1).view(np.uint8).data
@@ -188,8 +156,8 @@ class Arena:
         """
         memfd.require_seals(fd, memfd.SEALS_ARENA, what="the arena")
         size = os.fstat(fd).st_size
-        if size < _PREAMBLE.size:
-            raise ArenaCorrupt(f"the arena has {size} bytes, fewer than its preamble of {_PREAMBLE.size}")
+        if size < PREAMBLE.size:
+            raise ArenaCorrupt(f"the arena has {size} bytes, fewer than its preamble of {PREAMBLE.size}")
         mapping = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         try:
             return cls(mapping, parse_header(mapping))
@@ -232,7 +200,7 @@ class Arena:
         """
         hasher = hashlib.sha256()
         with memoryview(self._map) as content:
-            for start in range(_PREAMBLE.size, len(content), STEP_BYTES):
+            for start in range(PREAMBLE.size, len(content), STEP_BYTES):
                 with content[start : start + STEP_BYTES] as piece:
                     hasher.update(piece)
                 if step is not None:
@@ -308,77 +276,6 @@ def check_adoptable(fd: int, *, uid: int, size_bytes: int) -> None:
         raise ArenaCorrupt(f"the arena has {found} bytes, but the journal says {size_bytes}: refused")
 
 
-def parse_header(buffer: mmap.mmap | bytes) -> Header:
-    """Read and check the header of an arena that fills `buffer`.
-
-    Raises
-    ------
-    ArenaCorrupt
-        The message names the field, the value and the bound.
-    """
-    if len(buffer) < _PREAMBLE.size:
-        raise ArenaCorrupt(f"the arena has {len(buffer)} bytes, fewer than its preamble of {_PREAMBLE.size}")
-    magic, version, length, total, data_offset, digest = _PREAMBLE.unpack(buffer[: _PREAMBLE.size])
-    if magic != MAGIC:
-        raise ArenaCorrupt(f"the arena begins with {magic!r} instead of {MAGIC!r}: not an arena, or never finished")
-    if version != VERSION:
-        raise ArenaCorrupt(f"the arena has format version {version}; this build reads {VERSION}")
-    if total != len(buffer):
-        raise ArenaCorrupt(f"the arena says {total} bytes, but the file has {len(buffer)}")
-    end = _PREAMBLE.size + length
-    # There and nowhere else: the preamble is not part of the digest, so it must leave no choice.
-    if length > MAX_HEADER_BYTES or data_offset != _round_up(end, _PAGE_BYTES) or data_offset > total:
-        raise ArenaCorrupt(
-            f"the arena's header of {length} bytes with data at {data_offset} does not fit {total} bytes"
-        )
-    document = _parse_json(buffer[_PREAMBLE.size : end])
-    tensors, meta = document.get("tensors"), document.get("meta")
-    if not isinstance(tensors, list) or not isinstance(meta, dict) or len(tensors) > MAX_TENSORS:
-        raise ArenaCorrupt(f"the arena's header needs a list `tensors` (at most {MAX_TENSORS}) and an object `meta`")
-    entries = tuple(_entry(row, data_offset=data_offset, total=total) for row in tensors)
-    _check_disjoint(entries)
-    return Header(entries=entries, meta=meta, digest=digest.hex())
-
-
-def _entry(row: Any, *, data_offset: int, total: int) -> TensorEntry:
-    match row:
-        case [str(name), str(dtype), list(shape), offset] if _is_count(offset) and all(map(_is_count, shape)):
-            pass
-        case _:
-            raise ArenaCorrupt(f"a row of the offset table must be [name, dtype, shape, offset], not {str(row)[:120]}")
-    if not 0 < len(name) <= MAX_NAME_LENGTH:
-        raise ArenaCorrupt(f"the tensor name {name[:40]!r} has {len(name)} characters; 1 to {MAX_NAME_LENGTH} are read")
-    if dtype not in DTYPES:
-        raise ArenaCorrupt(f"tensor {name!r} has dtype {dtype[:40]!r}; known are {', '.join(DTYPES)}")
-    if len(shape) > MAX_DIMENSIONS:
-        raise ArenaCorrupt(f"tensor {name!r} has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are read")
-    entry = TensorEntry(name, dtype, tuple(shape), data_offset + offset)
-    if offset % ALIGNMENT_BYTES or max(entry.shape, default=0) > total or entry.offset + entry.size_bytes > total:
-        raise ArenaCorrupt(f"tensor {name!r} {entry.shape} at {entry.offset} is outside the arena of {total} bytes")
-    return entry
-
-
-def _check_disjoint(entries: tuple[TensorEntry, ...]) -> None:
-    names = {entry.name for entry in entries}
-    if len(names) != len(entries):
-        raise ArenaCorrupt(f"the offset table names {len(entries) - len(names)} tensors twice")
-    position = 0
-    for entry in sorted(entries, key=lambda e: (e.offset, e.size_bytes)):
-        if entry.offset < position:
-            raise ArenaCorrupt(f"tensor {entry.name!r} at {entry.offset} overlaps the one that ends at {position}")
-        position = entry.offset + entry.size_bytes
-
-
-def _parse_json(raw: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ArenaCorrupt(f"the arena's header is not JSON: {type(error).__name__}") from error
-    if not isinstance(document, dict):
-        raise ArenaCorrupt(f"the arena's header must be a JSON object, not {type(document).__name__}")
-    return document
-
-
 def _checked(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
     if not 0 < len(name) <= MAX_NAME_LENGTH:
         raise ShapeMismatch(f"a tensor name has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}: {name[:40]!r}")
@@ -395,25 +292,4 @@ def _lay_out(tensors: Mapping[str, NDArray[Any]]) -> Iterator[TensorEntry]:
     position = 0
     for name, tensor in tensors.items():
         yield TensorEntry(name, tensor.dtype.name, tuple(tensor.shape), position)
-        position = _round_up(position + tensor.nbytes, ALIGNMENT_BYTES)
-
-
-def _header_json(entries: tuple[TensorEntry, ...], meta: Mapping[str, Any]) -> bytes:
-    table = [[entry.name, entry.dtype, list(entry.shape), entry.offset] for entry in entries]
-    document = {"tensors": table, "meta": dict(meta)}
-    try:
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ShapeMismatch(f"the meta of a part must be plain JSON: {error}") from error
-    header = text.encode()
-    if len(header) > MAX_HEADER_BYTES:
-        raise ShapeMismatch(f"the header of a part may have {MAX_HEADER_BYTES} bytes, not {len(header)}")
-    return header
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _round_up(value: int, unit: int) -> int:
-    return -(-value // unit) * unit
+        position = round_up(position + tensor.nbytes, ALIGNMENT_BYTES)

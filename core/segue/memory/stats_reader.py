@@ -2,7 +2,7 @@
 
 Separate from the writer because nothing in the page is believed: the worker may have died in mid-write, or be hostile.
 The file must be sealed against shrinking before it is mapped (else SIGBUS), indices are bounded, and cells that do not
-belong together are left out. The mapping survives the worker, so that its totals, and what it had in flight, stay known.
+belong together are left out. The mapping survives the worker: its totals, and what it had in flight, stay known.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from segue.errors import ArenaCorrupt
 from segue.memory import memfd
 from segue.memory import stats_layout as layout
 from segue.memory.page import SLOTS
-from segue.memory.stats_layout import ERRORS, Outcome, RowCell, WorkerCell, WorkerState
+from segue.memory.stats_layout import ERRORS, RowCell, WorkerCell, WorkerState
 
 _FIRST_COUNTER = RowCell.ADMITTED
 _EMPTY = (0,) * (layout.ROW_CELLS - _FIRST_COUNTER)
 _TRIES = 4
+_STATES = frozenset(int(state) for state in WorkerState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ class StatsReader:
             pid=cells[WorkerCell.PID],
             generation=cells[WorkerCell.GENERATION],
             created_ns=cells[WorkerCell.CREATED_NS],
-            state=WorkerState(state) if state in iter(WorkerState) else None,
+            state=WorkerState(state) if state in _STATES else None,
             heartbeat_ns=cells[WorkerCell.HEARTBEAT_NS],
             queued=cells[WorkerCell.QUEUE_GAUGE],
             busy_ns=cells[WorkerCell.BUSY_NS] + running_ns,
@@ -260,7 +261,7 @@ class StatsReader:
     def _transition(self, number: int) -> Transition | None:
         at = layout.RING_AT + (number - 1) % layout.RING_ENTRIES * layout.RING_CELLS
         found, slot, old, new, last_old_ns, first_new_ns, check = self._cells[at : at + 7].tolist()
-        if found != number or check != number ^ slot ^ old ^ new ^ last_old_ns ^ first_new_ns:
+        if found != number or slot >= SLOTS or check != number ^ slot ^ old ^ new ^ last_old_ns ^ first_new_ns:
             return None
         return Transition(
             number=number,
