@@ -34,6 +34,9 @@ SEALS_READ_ONLY = fcntl.F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 def create(name: str, *, mode: int = 0o600) -> int:
     """Make an empty memfd, close-on-exec, sealable, never executable, owned by our UID alone.
 
+    The description returned was opened anew: the kernel leaves the one of `memfd_create` out of the counts that leases
+    look at, so that whoever held it would go unseen.
+
     Raises
     ------
     MemoryError_
@@ -49,8 +52,11 @@ def create(name: str, *, mode: int = 0o600) -> int:
             fd = os.memfd_create(name, flags)
     except OSError as error:
         raise MemoryError_(f"cannot create the memfd {name!r}: {error.strerror}") from error
-    os.fchmod(fd, mode)
-    return fd
+    try:
+        os.fchmod(fd, mode)
+        return reopen(fd, os.O_RDWR)
+    finally:
+        os.close(fd)
 
 
 def add_seals(fd: int, seals: int) -> None:
