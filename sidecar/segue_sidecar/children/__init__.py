@@ -1,0 +1,13 @@
+"""What the sidecar has done by short-lived processes: everything slow, and everything that reads hostile bytes.
+
+Separate processes, not threads, because a busy Python thread beside the control API takes its 99th percentile from 4
+to 30 ms, and because a weight file that makes a parser eat memory must not take the sidecar with it. A child has one
+thread, the lowest priority, the highest badness for the OOM killer, and dies with the sidecar.
+
+- `fetch`: files into the cache, digests, size limits, signature.
+- `prepare`: the engine reads the files; what it makes is written into arenas that the sidecar gave.
+- `prove`: maps the sealed arenas as a worker would, builds, warms up and speaks; or runs the whole verification.
+- `rehash`: hashes arenas that workers gave back after a restart.
+
+Nothing here imports asyncio, FastAPI or pydantic models: starting one costs what its own work needs.
+"""

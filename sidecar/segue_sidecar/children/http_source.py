@@ -1,0 +1,137 @@
+"""Reading a file over HTTP without being led astray.
+
+Separate because no library does what is needed: the name is resolved once, every address is checked, and the one that
+was checked is the one that is dialled (a name that resolves differently the second time gains nothing); each redirect
+is a new URI that must be allowed by itself; proxies of the environment are not used.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urljoin
+
+from typing_extensions import override
+
+from segue.errors import FetchError
+from segue_sidecar.sources import Allowed, require_allowed, require_dialable
+
+_TIMEOUT_S = 30.0
+_REDIRECTS = 5
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An open answer.
+
+    Attributes
+    ----------
+    offset
+        Byte of the file at which the answer begins; 0 also where the server does not know ranges.
+    total_bytes
+        Size of the whole file, or `None` where the server does not say.
+    """
+
+    offset: int
+    total_bytes: int | None
+    response: http.client.HTTPResponse
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; empty at the end.
+
+        Raises
+        ------
+        FetchError
+            The connection broke, or nothing came for 30 s.
+        """
+        try:
+            return self.response.read1(size)
+        except (OSError, http.client.HTTPException) as error:
+            raise FetchError(f"the connection broke: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def open_http(uri: str, *, allowed: Allowed, offset: int) -> Iterator[Body]:
+    """GET a file from byte `offset` on.
+
+    Raises
+    ------
+    ForbiddenSource
+        The URI, an address that it resolves to, or a redirect is not allowed.
+    FetchError
+        No connection, an error status, too many redirects.
+    """
+    for _ in range(_REDIRECTS + 1):
+        parts = require_allowed(uri, allowed)
+        if parts.scheme not in ("http", "https"):
+            raise FetchError(f"{uri}: a redirect leads out of HTTP")
+        connection = _connect(parts, private_addresses=allowed.private_addresses)
+        try:
+            response = _request(connection, parts, offset=offset)
+            if response.status in (301, 302, 303, 307, 308):
+                uri = urljoin(uri, response.getheader("location") or "")
+                continue
+            yield _body(response, uri=uri, offset=offset)
+            return
+        finally:
+            connection.close()
+    raise FetchError(f"{uri}: more than {_REDIRECTS} redirects")
+
+
+class _PinnedConnection(http.client.HTTPConnection):
+    """Dials the address that was checked, under the name that was asked for."""
+
+    def __init__(self, host: str, port: int, *, address: str, tls: ssl.SSLContext | None) -> None:
+        super().__init__(host, port, timeout=_TIMEOUT_S)
+        self._address = address
+        self._tls = tls
+
+    @override
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), timeout=_TIMEOUT_S)
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+
+
+def _connect(parts: SplitResult, *, private_addresses: bool) -> _PinnedConnection:
+    host = parts.hostname or ""
+    secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise FetchError(f"the host {host} cannot be resolved: {error}") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    for address in addresses:
+        require_dialable(address, host=host, private_addresses=private_addresses)
+    tls = ssl.create_default_context() if secure else None
+    return _PinnedConnection(host, port, address=addresses[0], tls=tls)
+
+
+def _request(connection: _PinnedConnection, parts: SplitResult, *, offset: int) -> http.client.HTTPResponse:
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers = {"Accept-Encoding": "identity", "User-Agent": "segue"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    try:
+        connection.request("GET", target, headers=headers)
+        return connection.getresponse()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise FetchError(f"{parts.geturl()}: cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _body(response: http.client.HTTPResponse, *, uri: str, offset: int) -> Body:
+    length = response.getheader("content-length")
+    if response.status == 200:
+        return Body(0, int(length) if length and length.isdigit() else None, response)
+    if response.status == 206 and (match := _CONTENT_RANGE.match(response.getheader("content-range") or "")):
+        if int(match[1]) != offset:
+            raise FetchError(f"{uri}: asked from byte {offset}, but the server sent from byte {match[1]}")
+        return Body(offset, int(match[2]) if match[2] != "*" else None, response)
+    raise FetchError(f"{uri}: the server answered {response.status} {response.reason}")

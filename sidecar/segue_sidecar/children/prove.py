@@ -1,0 +1,134 @@
+"""The proving child: a revision speaks here before any worker that serves listeners may try it.
+
+It hashes the sealed arenas, maps them as a worker does, builds, warms up and says one sentence. What is not finite,
+silent, empty or endless is refused: a shadow never runs first in a live worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.engine import Device, Row, SynthesisRequest, Synthesizer, VoiceView
+from segue.errors import TextRejected
+from segue_sidecar.children.channel import Channel, JobError
+from segue_sidecar.children.mapping import hash_all, mapped, part_refs
+from segue_sidecar.engines import load_engine
+
+SENTENCES: Mapping[str, str] = {
+    "de": "Guten Morgen, heute scheint die Sonne.",
+    "en": "Good morning, the sun is out today.",
+    "es": "Buenos días, hoy brilla el sol.",
+    "fr": "Bonjour, le soleil brille aujourd'hui.",
+    "ja": "おはようございます、今日はいい天気です。",
+    "ko": "좋은 아침입니다, 오늘은 날씨가 좋습니다.",
+    "zh": "早上好，今天天气很好。",
+}
+_LONGEST_S = 60.0
+_SILENT_PEAK = 1e-3
+_SEED = 1
+
+
+def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, Any]:
+    """Prove one revision on one sentence.
+
+    Returns
+    -------
+    dict
+        `{"sampleRate", "seconds", "peak", "text", "buildMs", "speakMs"}`
+    """
+    parts = part_refs(job["parts"])
+    hash_all(parts, fds, channel)
+    engine = load_engine(job["place"])
+    with mapped(parts, fds) as arenas:
+        for arena in arenas:
+            arena.prefault()
+        began_s = time.monotonic()
+        view = VoiceView(parts={arena.part.name: arena.view() for arena in arenas}, options=job["options"])
+        synthesizer = engine.build(view, Device(name=job["device"]))
+        del view
+        built_s = time.monotonic()
+        try:
+            channel.progress("speak", done=0, total=2)
+            text = warm_up(synthesizer, language=job["language"])
+            channel.progress("speak", done=1, total=2)
+            audio = speak(synthesizer, text, language=job["language"])
+            sample_rate = synthesizer.sample_rate
+        finally:
+            synthesizer.close()
+    peak = _require_speech(audio, text=text, sample_rate=sample_rate)
+    return {
+        "build": engine.build_id,
+        "sampleRate": sample_rate,
+        "seconds": len(audio) / sample_rate,
+        "peak": peak,
+        "text": text,
+        "buildMs": (built_s - began_s) * 1e3,
+        "speakMs": (time.monotonic() - built_s) * 1e3,
+    }
+
+
+def warm_up(synthesizer: Synthesizer, *, language: str) -> str:
+    """Run once whatever is slow the first time; returns a sentence that the engine can read.
+
+    Raises
+    ------
+    JobError
+        It reads none of the sentences that we have.
+    """
+    candidates = [SENTENCES[language]] if language in SENTENCES else []
+    for text in [*candidates, SENTENCES["en"]]:
+        try:
+            synthesizer.admit(SynthesisRequest(text=text, language=language, seed=_SEED)).close()
+        except TextRejected:
+            continue
+        speak(synthesizer, text, language=language)
+        return text
+    raise JobError("TextRejected", f"the engine reads no test sentence of the language {language!r}")
+
+
+def speak(synthesizer: Synthesizer, text: str, *, language: str) -> NDArray[np.float32]:
+    """One utterance: `(samples,) float32`.
+
+    Raises
+    ------
+    JobError
+        SynthesisFailed (the engine's own error, or its decoder ran into its limit), Endless.
+    """
+    row = synthesizer.admit(SynthesisRequest(text=text, language=language, seed=_SEED))
+    try:
+        return _drain(synthesizer, row, text=text)
+    finally:
+        row.close()
+
+
+def _drain(synthesizer: Synthesizer, row: Row, *, text: str) -> NDArray[np.float32]:
+    pieces: list[NDArray[np.float32]] = []
+    longest = int(_LONGEST_S * synthesizer.sample_rate)
+    while not row.done:
+        synthesizer.step([row])
+        pieces.append(row.take())
+        if sum(map(len, pieces)) > longest:
+            raise JobError("Endless", f"{text!r} took more than {_LONGEST_S:g} s of audio")
+    if row.error is not None:
+        raise JobError("SynthesisFailed", f"{text!r}: {type(row.error).__name__}: {row.error}")
+    if row.capped:
+        raise JobError("DecoderCapped", f"{text!r}: the decoder ran into its length limit instead of ending")
+    return np.concatenate([*pieces, row.take()])
+
+
+def _require_speech(audio: NDArray[np.float32], *, text: str, sample_rate: int) -> float:
+    """The peak of audio that could be speech. Raises `JobError`: Empty, NonFinite, Silent."""
+    if len(audio) < sample_rate // 10:
+        raise JobError("Empty", f"{text!r} came out as {len(audio)} samples at {sample_rate} Hz")
+    wrong = int(np.count_nonzero(~np.isfinite(audio)))
+    if wrong:
+        raise JobError("NonFinite", f"{text!r}: {wrong} of {len(audio)} samples are not finite numbers")
+    peak = float(np.max(np.abs(audio)))
+    if peak < _SILENT_PEAK:
+        raise JobError("Silent", f"{text!r} came out silent (peak {peak:.2g} of 1)")
+    return peak

@@ -1,0 +1,208 @@
+"""The sidecar's configuration file: what a pod or `segue up` tells it, read once at start.
+
+YAML or JSON, camelCase, unknown fields refused. A mistake is reported with file, line and field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from segue.errors import SegueError
+from segue.tls import OPERATOR_NAME, KeyPairFiles
+
+_QUANTITY = re.compile(r"^(\d+)\s*(Ki|Mi|Gi|Ti)?$")
+_UNITS = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+
+class InvalidConfig(SegueError):
+    """A configuration that cannot be used; the message names file, line and field."""
+
+
+def _parse_bytes(value: object) -> object:
+    if isinstance(value, str) and (match := _QUANTITY.match(value)):
+        return int(match[1]) * _UNITS[match[2]]
+    return value
+
+
+Bytes: TypeAlias = Annotated[int, BeforeValidator(_parse_bytes), Field(ge=0)]
+"""A whole number of bytes, also written `512Mi`, `4Gi`."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
+
+
+class Address(_Section):
+    """`HOST:PORT`; port 0 takes a free one, which the ready file names."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65_535)
+
+
+def _parse_address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    host, separator, port = value.rpartition(":")
+    if not separator or not port.isdigit():
+        raise ValueError(f"an address is written HOST:PORT, not {value!r}")
+    return {"host": host.strip("[]"), "port": int(port)}
+
+
+Listen: TypeAlias = Annotated[Address, BeforeValidator(_parse_address)]
+
+
+class PodSection(_Section):
+    """Who this sidecar is."""
+
+    uid: str = Field(min_length=1, max_length=253)
+    name: str = ""
+    namespace: str = "default"
+    fleet: str = "default"
+    device_class: str = "cpu"
+
+
+class TlsSection(_Section):
+    """The sidecar's own pair, and whom it obeys."""
+
+    directory: Path = Field(description="Holds tls.crt, tls.key and ca.crt, as a mounted Secret does.")
+    client_name: str = OPERATOR_NAME
+
+    @property
+    def files(self) -> KeyPairFiles:
+        """The three files."""
+        return KeyPairFiles.of(self.directory)
+
+
+class PoolSection(_Section):
+    """Memory for arenas."""
+
+    budget_bytes: Bytes = 4 << 30
+    spares: int = Field(default=1, ge=0, le=8, description="Pre-faulted arenas kept for the next preload.")
+
+
+class SourceRule(_Section):
+    """Which URIs voices of which namespaces may name. Fleets configure it; voices cannot."""
+
+    namespaces: tuple[str, ...] = Field(default=("*",), description="Names; `*` is all.")
+    uri_prefixes: tuple[str, ...] = Field(min_length=1)
+    private_addresses: bool = Field(
+        default=False, description="Allow hosts at loopback and private addresses. Link-local ones are never allowed."
+    )
+
+
+class LimitsSection(_Section):
+    """Bounds on what a voice may cost before it is refused."""
+
+    file_bytes: Bytes = 4 << 30
+    tensor_bytes: Bytes = 2 << 30
+    voice_bytes: Bytes = 8 << 30
+    child_memory_bytes: Bytes = Field(default=12 << 30, description="Address space of one child.")
+    cache_bytes: Bytes = Field(default=20 << 30, description="Fetched files kept on disk.")
+    preloads: int = Field(default=1, ge=1, le=16, description="Revisions fetched, prepared and proven at a time.")
+
+
+class DeadlineSection(_Section):
+    """How long each thing may take before it counts as hung."""
+
+    fetch_s: float = Field(default=1800, gt=0)
+    prepare_s: float = Field(default=900, gt=0)
+    prove_s: float = Field(default=300, gt=0)
+    probe_s: float = Field(default=3600, gt=0)
+    offer_s: float = Field(default=60, gt=0, description="A worker that answers an offer later is disconnected.")
+    hello_s: float = Field(default=10, gt=0, description="After a restart: how long a living worker may stay silent.")
+    request_s: float = Field(default=10, gt=0, description="Of one half of a control request.")
+    stop_s: float = Field(default=5, gt=0)
+
+
+class ThrottleSection(_Section):
+    """How much of the machine preloading may take while somebody is being served."""
+
+    busy: float = Field(default=0.5, gt=0, le=1, description="Above this share of a worker's time, children yield.")
+    duty: float = Field(default=0.1, gt=0, le=1, description="Share of time that children run at first.")
+    max_duty: float = Field(default=0.5, gt=0, le=1, description="What they may grow to while latency stays flat.")
+    min_duty: float = Field(default=0.03, gt=0, le=1)
+
+
+class Config(_Section):
+    """All of it. Only `pod.uid`, `control.tls` and the three directories have no default."""
+
+    pod: PodSection
+    control_listen: Listen = Address()
+    status_listen: Listen = Address()
+    tls: TlsSection
+    handoff_directory: Path = Field(description="Holds sidecar.sock and sidecar.lock.")
+    server_uids: tuple[int, ...] = Field(default=(), description="Whose workers may connect, beside our own UID.")
+    journal_directory: Path
+    cache_directory: Path
+    ready_file: Path | None = None
+    pool: PoolSection = PoolSection()
+    sources: tuple[SourceRule, ...] = ()
+    trusted_keys: tuple[str, ...] = Field(default=(), description="ed25519:BASE64, who may sign bundles.")
+    engines: dict[str, str] = Field(
+        default_factory=dict, description="Engines beside the built-in ones: name to MODULE:ATTRIBUTE."
+    )
+    limits: LimitsSection = LimitsSection()
+    deadlines: DeadlineSection = DeadlineSection()
+    throttle: ThrottleSection = ThrottleSection()
+    out_of_reach_s: float = Field(
+        default=60, gt=0, description="Silence of the operator after which the sidecar judges an open watch itself."
+    )
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises
+    ------
+    InvalidConfig
+        Unreadable, no YAML, or a field that does not hold.
+    """
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidConfig(f"{path}: cannot be read: {error.strerror}") from error
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise InvalidConfig(f"{path}:{line}: {error.problem or 'is not YAML'}") from error
+    try:
+        return Config.model_validate(_plain(document))
+    except ValidationError as error:
+        raise InvalidConfig("\n".join(_sentences(path, document, error))) from error
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    return node
+
+
+def _sentences(path: Path, document: Any, error: ValidationError) -> list[str]:
+    lines = []
+    for mistake in error.errors(include_url=False):
+        place = mistake["loc"]
+        name = ".".join(str(part) for part in place)
+        lines.append(f"{path}:{_line_of(document, place)}: {name}: {mistake['msg']}")
+    return lines
+
+
+def _line_of(document: Any, place: tuple[int | str, ...]) -> int:
+    """Line of the deepest part of `place` that exists, counted from 1."""
+    line: int = 1
+    node: Any = document
+    for part in place:
+        try:
+            position = node.lc.item(part) if isinstance(part, int) else node.lc.key(part)
+            line, node = position[0] + 1, node[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return line

@@ -1,0 +1,129 @@
+"""How much of the machine preloading may take while somebody is being served.
+
+The policy is pure. Niceness alone does nothing across containers, so children are stopped and continued: they run for
+a short slice and rest, at a duty that starts at a tenth while any worker is busy, falls when listeners wait longer than
+they did without children, grows slowly while they do not, and is everything on an idle machine. Stopping works on every
+kind of child alike, also inside one long call of an engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+from segue_sidecar.config import ThrottleSection
+
+SLICE_S = 0.005
+"""How long children run between two rests: short against a request, long against a context switch."""
+
+_LATENCY_WORSE = 1.15
+_LATENCY_FLAT = 1.05
+_GROWTH = 1.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What the stats pages said about the last interval.
+
+    Attributes
+    ----------
+    busy
+        Share of its time that the busiest worker spent computing, 0 to 1.
+    latency_ratio
+        Mean latency over what it was while no child ran; `None` where nothing ended, or nothing is known.
+    """
+
+    busy: float = 0.0
+    latency_ratio: float | None = None
+
+
+def next_duty(duty: float, load: Load, policy: ThrottleSection) -> float:
+    """The share of time that children may run in the next interval.
+
+    Parameters
+    ----------
+    duty
+        Their share in the interval that `load` tells of.
+    """
+    if load.busy <= policy.busy:
+        return 1.0
+    if duty >= 1.0:
+        return policy.duty
+    if load.latency_ratio is None:
+        return min(duty, policy.duty)
+    if load.latency_ratio > _LATENCY_WORSE:
+        return max(duty / 2, policy.min_duty)
+    if load.latency_ratio < _LATENCY_FLAT:
+        return min(duty * _GROWTH, policy.max_duty)
+    return duty
+
+
+class Pacer:
+    """Stops and continues the children at a duty. One task of it runs for as long as the sidecar."""
+
+    def __init__(self) -> None:
+        self._duty = 1.0
+        self._stopped_s: dict[int, float] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def duty(self) -> float:
+        """Share of time that children run now."""
+        return self._duty
+
+    @property
+    def children(self) -> int:
+        """How many there are."""
+        return len(self._stopped_s)
+
+    def set_duty(self, duty: float) -> None:
+        """Change the share from the next slice on."""
+        if duty != self._duty:
+            self._duty = duty
+            self._changed.set()
+
+    def add(self, pid: int) -> None:
+        """Pace this child, too."""
+        self._stopped_s[pid] = 0.0
+        self._changed.set()
+
+    def remove(self, pid: int) -> None:
+        """The child is about to be reaped: leave its pid alone from now on. Idempotent."""
+        self._stopped_s.pop(pid, None)
+
+    def stopped_s(self, pid: int) -> float:
+        """How long the child was kept waiting so far: not its own fault, so no part of its deadline."""
+        return self._stopped_s.get(pid, 0.0)
+
+    async def run(self) -> None:
+        """Pace until cancelled; then everybody runs."""
+        try:
+            while True:
+                self._changed.clear()
+                if self._duty >= 1.0 or not self._stopped_s:
+                    await self._changed.wait()
+                    continue
+                await asyncio.sleep(SLICE_S)
+                await self._rest(SLICE_S * (1 - self._duty) / self._duty)
+        finally:
+            self._signal(signal.SIGCONT)
+
+    async def _rest(self, rest_s: float) -> None:
+        self._signal(signal.SIGSTOP)
+        began_s = time.monotonic()
+        try:
+            async with asyncio.timeout(rest_s):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            rested_s = time.monotonic() - began_s
+            self._stopped_s = {pid: total + rested_s for pid, total in self._stopped_s.items()}
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._stopped_s:
+            os.kill(pid, number)
