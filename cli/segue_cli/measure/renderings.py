@@ -20,8 +20,8 @@ from segue.engine import (
     PartView,
     PreparedPart,
     PrepareOptions,
-    Synthesizer,
     SynthesisRequest,
+    Synthesizer,
     VoiceView,
 )
 from segue.errors import SynthesisError
