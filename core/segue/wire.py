@@ -338,8 +338,8 @@ class VoiceState(WireModel):
     self_reverted: SelfReverted | None = None
     withdrawn: Revision | None = Field(
         default=None,
-        description="What a leader took back here (PointerRequest.withdrawn), journalled, until a later word names it: "
-        "a leader that died before it wrote its status does not flip to it again.",
+        description="PointerRequest.withdrawn of the latest pointer command, journalled: a leader that dies between "
+        "taking a revision back and writing its status must not flip to it again.",
     )
 
 

@@ -71,6 +71,7 @@ class VerificationRecord(StatusModel):
     device_class: str = Field(default="", description="Class of device.")
     similarity: float | None = Field(default=None, description="Speaker similarity that was measured.")
     pass_ratio: float | None = Field(default=None, description="Share of cases that passed.")
+    drift: str = Field(default="", description="How it differs from the version before, where that is over a limit.")
     at: Time = Field(description="When.")
 
 
@@ -80,7 +81,6 @@ class RolloutStatus(StatusModel):
     source: RevisionSource = Field(description="The revision that is rolled out, as the spec had it at the start.")
     key: str = Field(description="Failure key: hash of revision, verification, canary and watch.")
     started_at: Time = Field(description="Pods created later are not waited for.")
-    wave: int = Field(default=0, ge=0, description="Index of the preload wave that is loading.")
     late: int = Field(default=0, ge=0, description="Pods that missed the progress deadline and are not waited for.")
     approved: bool = Field(default=False, description="promote was given after the verification.")
     step: int = Field(default=0, ge=0, description="Index of the canary step.")

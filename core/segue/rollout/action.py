@@ -1,8 +1,8 @@
 """What the rollout engine decides, as data.
 
-An action is carried out in the order of its fields: commands to pods first, then the revert, then the status write (with
-the resourceVersion of the snapshot), then the events. The one exception to "effects first" is the commit point, and it
-needs no exception here: the action that persists `Flipping` has no commands.
+An action is carried out in the order of its fields: commands to pods first, then the revert, then the status write
+(with the resourceVersion of the snapshot), then the events. The one exception to "effects first" is the commit point,
+and it needs no exception here: the action that persists `Flipping` has no commands.
 
 Whoever carries it out drops everything and observes again after a conflict, and needs to remember nothing: commands are
 idempotent, and no status ever assumes that the commands beside it succeeded.
@@ -47,7 +47,7 @@ class SetPointer:
     at
         Instant of a together flip in the operator's clock; None: on arrival.
     withdrawn
-        The revision that is taken back by this; the pod remembers it until it is named in a word again.
+        The revision that is taken back by this; the pod remembers it until the next pointer command.
     """
 
     pods: tuple[str, ...]

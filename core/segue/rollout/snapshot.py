@@ -115,7 +115,7 @@ class PodView:
     armed
         The revision that an armed flip would make active.
     withdrawn
-        The revision that a leader took back here; outlives the leader's crash before its status write.
+        The revision that the latest pointer command took back; outlives the leader's crash before its status write.
     windows
         None: not asked for (see `needs.evidence`).
     """

@@ -1,0 +1,150 @@
+"""From "this should be so on these pods" to the commands that are still missing.
+
+Separate because every phase is level-triggered: it says what it wants each time, and only the difference is sent.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from segue.model.spec import CanaryMode as SpecCanaryMode
+from segue.model.spec import Consistency as SpecConsistency
+from segue.model.status import RevisionSource
+from segue.rollout.action import Command, ConfirmWatch, DropRevision, EnsureRevision, RunProbe, SetPointer
+from segue.rollout.proof import Claim, Proof, full_provers, proof_on
+from segue.rollout.snapshot import PodView, PointerView
+from segue.rollout.terms import probe_terms
+from segue.rollout.view import View
+from segue.wire import WEIGHT_WHOLE, CanaryMode, Consistency, Expected, ProbeKind, RevisionPhase, WatchTerms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """What the word of a voice should say."""
+
+    active: str | None
+    candidate: str | None = None
+    mode: CanaryMode = CanaryMode.SPLIT
+    weight: int = 0
+
+    def is_on(self, pod: PodView) -> bool:
+        """Whether the pod says it already."""
+        said = pod.pointer
+        if (said.active, said.candidate) != (self.active, self.candidate):
+            return False
+        return self.candidate is None or (said.mode, said.weight) == (self.mode, self.weight)
+
+
+def uids(pods: Iterable[PodView]) -> tuple[str, ...]:
+    """The pods' uids."""
+    return tuple(pod.uid for pod in pods)
+
+
+def ensure(pods: Iterable[PodView], source: RevisionSource) -> tuple[Command, ...]:
+    """Load the revision where it is not loaded, loading, given up, or still being let go."""
+    lacking = [pod for pod in pods if source.revision not in pod.revisions]
+    return (EnsureRevision(pods=uids(lacking), source=source),) if lacking else ()
+
+
+def drop(pods: Iterable[PodView], revision: str) -> tuple[Command, ...]:
+    """Let the revision go where it is and nothing points at it."""
+    holding = [pod for pod in pods if _can_drop(pod, revision)]
+    return (DropRevision(pods=uids(holding), revision=revision),) if holding else ()
+
+
+def confirm(pods: Iterable[PodView]) -> tuple[Command, ...]:
+    """Close the watch where one is open."""
+    watched = [pod for pod in pods if pod.watching is not None]
+    return (ConfirmWatch(pods=uids(watched)),) if watched else ()
+
+
+def probe(
+    view: View, pods: Sequence[PodView], claim: Claim, kind: ProbeKind, *, baseline: str | None
+) -> tuple[Command, ...]:
+    """Prove the revision on these pods."""
+    if not pods:
+        return ()
+    terms = probe_terms(view.spec, baseline=baseline, suffix=claim.suffix)
+    return (RunProbe(pods=uids(pods), revision=claim.revision, kind=kind, terms=terms, baseline=baseline),)
+
+
+def point(
+    view: View,
+    pods: Iterable[PodView],
+    word: Word,
+    *,
+    watch: WatchTerms | None = None,
+    at: datetime | None = None,
+    withdrawn: str | None = None,
+) -> tuple[Command, ...]:
+    """Store the word on these pods, each only if its word is still what was seen."""
+    groups: dict[PointerView, list[str]] = defaultdict(list)
+    for pod in pods:
+        groups[pod.pointer].append(pod.uid)
+    return tuple(
+        SetPointer(
+            pods=tuple(group),
+            active=word.active,
+            candidate=word.candidate,
+            mode=word.mode,
+            weight=word.weight,
+            consistency=consistency_of(view.spec.rollout.consistency),
+            expected=Expected(active=seen.active, candidate=seen.candidate),
+            at=at,
+            watch=watch,
+            withdrawn=withdrawn,
+        )
+        for seen, group in groups.items()
+    )
+
+
+def lead_to(
+    view: View, pods: Sequence[PodView], source: RevisionSource, *, watch: WatchTerms | None, previous: str | None
+) -> tuple[Command, ...]:
+    """Bring stragglers and joiners to a revision that others serve: load it, prove it, then point at it.
+
+    Parameters
+    ----------
+    previous
+        The way back that must be resident first, while a watch is open.
+    """
+    claim = Claim(revision=source.revision, key=None)
+    provers = full_provers(view, pods, claim, first=0)
+    commands: list[Command] = [*ensure(pods, source)]
+    by_proof: dict[Proof, list[PodView]] = defaultdict(list)
+    for pod in pods:
+        by_proof[proof_on(view, pod, claim, provers=provers)].append(pod)
+    commands += probe(view, by_proof[Proof.NEEDS_FULL], claim, ProbeKind.FULL, baseline=None)
+    commands += probe(view, by_proof[Proof.NEEDS_SENTENCE], claim, ProbeKind.SENTENCE, baseline=None)
+    proven = by_proof[Proof.PROVEN]
+    if previous is not None and (way_back := view.source(previous)) is not None:
+        commands += ensure(proven, way_back)
+        proven = [pod for pod in proven if pod.has_ready(previous)]
+    commands += point(view, proven, Word(active=source.revision), watch=watch)
+    return tuple(commands)
+
+
+def weight_of(share: float) -> int:
+    """Basis points of a share."""
+    return round(share * WEIGHT_WHOLE)
+
+
+def mode_of(mode: SpecCanaryMode) -> CanaryMode:
+    """The word's mode for the spec's."""
+    return CanaryMode.MIRROR if mode is SpecCanaryMode.MIRROR else CanaryMode.SPLIT
+
+
+def consistency_of(consistency: SpecConsistency) -> Consistency:
+    """The wire's name for the spec's."""
+    return Consistency(consistency.value)
+
+
+def _can_drop(pod: PodView, revision: str) -> bool:
+    view = pod.revisions.get(revision)
+    if view is None or view.phase is RevisionPhase.RETIRING:
+        return False
+    in_word = revision in (pod.pointer.active, pod.pointer.candidate, pod.armed)
+    return not in_word and (pod.watching is None or revision not in pod.watching)

@@ -1,0 +1,87 @@
+"""From the engine's commands to the bodies of the sidecar's control API: the counterpart of `observe.py`.
+
+Pure, so that both adapters and the contract tests send the same bytes; who is told, in which order and under which
+fence is the adapter's.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from segue.errors import InvalidVoiceModel
+from segue.model.spec import Source, VoiceSpec
+from segue.model.status import RevisionSource
+from segue.rollout.action import RunProbe, SetPointer
+from segue.wire import (
+    FileSource,
+    PointerRequest,
+    ProbeRequest,
+    ReferenceSource,
+    RevisionRequest,
+    SignatureDemand,
+    Tier,
+)
+
+
+def revision_request(source: RevisionSource, spec: VoiceSpec) -> RevisionRequest:
+    """Body of `PUT …/revisions/{rev}`.
+
+    Raises
+    ------
+    InvalidVoiceModel
+        A file has no digest.
+    """
+    reference = source.reference
+    return RevisionRequest(
+        engine=spec.engine.value,
+        options=dict(source.options),
+        weights={
+            name: FileSource(uri=file.uri, sha256=_digest(file, f"weights.{name}"))
+            for name, file in source.weights.items()
+        },
+        reference=None
+        if reference is None
+        else ReferenceSource(
+            uri=reference.uri,
+            sha256=_digest(reference, "reference"),
+            text=reference.text or "",
+            language=reference.language or "en",
+        ),
+        signature=SignatureDemand(required=spec.verification.signature.required, uri=spec.verification.signature.uri),
+        tier=Tier(spec.residency.tier.value),
+    )
+
+
+def probe_request(command: RunProbe) -> ProbeRequest:
+    """Body of `POST …/revisions/{rev}/probe`."""
+    return ProbeRequest(kind=command.kind, terms=command.terms, baseline=command.baseline)
+
+
+def pointer_request(command: SetPointer, *, clock_ahead: timedelta | None = None) -> PointerRequest:
+    """Body of `PUT …/pointer`.
+
+    Parameters
+    ----------
+    clock_ahead
+        The pod's clock minus ours; None: not known well enough (over 10 ms), then the flip is done on arrival.
+    """
+    at_ns = None
+    if command.at is not None and clock_ahead is not None:
+        at_ns = round((command.at + clock_ahead).timestamp() * 1_000_000) * 1000
+    return PointerRequest(
+        active=command.active,
+        candidate=command.candidate,
+        mode=command.mode,
+        weight=command.weight,
+        consistency=command.consistency,
+        expected=command.expected,
+        at_ns=at_ns,
+        watch=command.watch,
+        withdrawn=command.withdrawn,
+    )
+
+
+def _digest(file: Source, field: str) -> str:
+    if file.sha256 is None:
+        raise InvalidVoiceModel(f"is required for {file.uri}; run `segue pin`", field=f"spec.{field}.sha256")
+    return file.sha256
