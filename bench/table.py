@@ -1,0 +1,77 @@
+"""Tables that a bench prints: what was promised, what was measured, whether it holds.
+
+Separate so that all benches look alike and end with the same exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+CONSOLE = Console(highlight=False, soft_wrap=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One figure. `holds` is None for a figure that promises nothing."""
+
+    name: str
+    value: str
+    promise: str = ""
+    holds: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asks of a bench."""
+
+    short: bool
+    out: Path
+
+
+def parse_options(name: str, arguments: Sequence[str] | None = None) -> Options:
+    """`[--short] [--out DIR]`."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}")
+    parser.add_argument("--short", action="store_true", help="CI's short form: the same steps, fewer of each")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the JSON reports")
+    parsed = parser.parse_args(arguments)
+    return Options(short=parsed.short, out=parsed.out)
+
+
+def at_most(name: str, value: float, limit: float, *, unit: str = "", digits: int = 2) -> Line:
+    """A figure with an upper limit."""
+    shown = f"{value:,.{digits}f}{unit}" if isinstance(value, float) else f"{value:,}{unit}"
+    return Line(name=name, value=shown, promise=f"≤ {limit:g}{unit}", holds=value <= limit)
+
+
+def at_least(name: str, value: float, limit: float, *, unit: str = "", digits: int = 2) -> Line:
+    """A figure with a lower limit."""
+    shown = f"{value:,.{digits}f}{unit}" if isinstance(value, float) else f"{value:,}{unit}"
+    return Line(name=name, value=shown, promise=f"≥ {limit:g}{unit}", holds=value >= limit)
+
+
+def note(name: str, value: str) -> Line:
+    """A figure that promises nothing."""
+    return Line(name=name, value=value)
+
+
+def print_lines(title: str, lines: Sequence[Line]) -> bool:
+    """Print the table; returns whether every promise holds."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for column, side in (("figure", "left"), ("measured", "right"), ("promised", "right"), ("", "left")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type]
+    marks = {True: "[green]holds[/]", False: "[red bold]broken[/]", None: ""}
+    for line in lines:
+        table.add_row(line.name, line.value, line.promise, marks[line.holds])
+    CONSOLE.print(table)
+    return all(line.holds is not False for line in lines)
+
+
+def tell(text: str) -> None:
+    """One line of progress."""
+    CONSOLE.print(f"[dim]·[/] {text}")
