@@ -2,6 +2,7 @@
 
     SegueError
     ├── InvalidVoiceModel      a VoiceModel that cannot mean anything; carries file, line and field
+    ├── EditConflict           a file that a person changed since it was read
     ├── WeightsError           weights that must not be used
     │   ├── UnsafePickle       a pickle that asks for anything but tensors and plain containers
     │   ├── DigestMismatch     bytes that are not the ones promised
@@ -52,6 +53,10 @@ class InvalidVoiceModel(SegueError):
         self.field = field
         place = ":".join(str(part) for part in (file, line) if part is not None)
         super().__init__(": ".join(part for part in (place, field, message) if part))
+
+
+class EditConflict(SegueError):
+    """A file that a person changed since it was read; nothing was written."""
 
 
 class WeightsError(SegueError):

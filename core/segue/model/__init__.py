@@ -3,6 +3,8 @@
 Start at `voice.py` (the object), `spec.py` (what a person asks for) and `status.py` (what Segue answers).
 """
 
+from segue.model.documents import DocumentSet, LocatedVoice, load_documents, read_documents, read_folder
+from segue.model.edit import REMOVE, edit_yaml, file_digest
 from segue.model.revision import missing_digests, revision_of, short, source_of, with_digests
 from segue.model.spec import VoiceSpec
 from segue.model.status import Condition, ConditionStatus, Phase, RevisionSource, Status
@@ -17,10 +19,13 @@ from segue.model.voice import (
 
 __all__ = [
     "PROMOTE_ANNOTATION",
+    "REMOVE",
     "RETRY_ANNOTATION",
     "ROLLBACK_ANNOTATION",
     "Condition",
     "ConditionStatus",
+    "DocumentSet",
+    "LocatedVoice",
     "Metadata",
     "Phase",
     "RevisionSource",
@@ -28,7 +33,12 @@ __all__ = [
     "VoiceModel",
     "VoiceSpec",
     "defaulted",
+    "edit_yaml",
+    "file_digest",
+    "load_documents",
     "missing_digests",
+    "read_documents",
+    "read_folder",
     "revision_of",
     "short",
     "source_of",

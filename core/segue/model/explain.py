@@ -32,7 +32,16 @@ class Mistake:
 
 def explain(error: ValidationError) -> list[Mistake]:
     """All mistakes, in the order of the document's schema."""
-    return [_mistake(detail) for detail in error.errors(include_url=False)]
+    details = error.errors(include_url=False)
+    return [_mistake(detail) for detail in details if not _only_follows(detail, details)]
+
+
+def _only_follows(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
+    """A list that is "too short" because its items were refused says nothing new."""
+    path = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        other["loc"][: len(path)] == path and len(other["loc"]) > len(path) for other in details
+    )
 
 
 def field_name(path: tuple[str | int, ...]) -> str:
