@@ -5,7 +5,6 @@ Pure and separate from the pool: the pool knows bytes and descriptors, this know
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,30 +53,27 @@ def eviction_order(residents: Iterable[Resident], *, now_s: float) -> list[Resid
 
 
 def choose_evictions(residents: Sequence[Resident], *, needed_bytes: int, now_s: float) -> tuple[str, ...] | None:
-    """The fewest revisions, in eviction order, whose own parts come to `needed_bytes`; None if all do not.
+    """Revisions to evict, in eviction order, so that at least `needed_bytes` get free; None if all would not do.
 
-    A part counts only once nobody who stays needs it. None evicts nobody: half a sacrifice helps no one.
+    A part is freed only when nobody who stays needs it. Nobody goes in vain: without any one of those chosen it would
+    not be enough. None evicts nobody.
     """
-    if needed_bytes <= 0:
-        return ()
-    users = Counter(digest for resident in residents for digest in resident.parts)
-    freed_bytes = 0
     chosen: list[Resident] = []
     for resident in eviction_order(residents, now_s=now_s):
-        freed = _leave(resident, users)
-        if not freed:
-            continue
+        if _freed_bytes(residents, leaving=chosen) >= needed_bytes:
+            break
         chosen.append(resident)
-        freed_bytes += freed
-        if freed_bytes >= needed_bytes:
-            return tuple(one.revision for one in chosen)
-    return None
+    if _freed_bytes(residents, leaving=chosen) < needed_bytes:
+        return None
+    for spared in reversed(chosen.copy()):
+        others = [one for one in chosen if one is not spared]
+        if _freed_bytes(residents, leaving=others) >= needed_bytes:
+            chosen = others
+    return tuple(one.revision for one in chosen)
 
 
-def _leave(resident: Resident, users: Counter[str]) -> int:
-    freed = 0
-    for digest, size_bytes in resident.parts.items():
-        users[digest] -= 1
-        if users[digest] == 0:
-            freed += size_bytes
-    return freed
+def _freed_bytes(residents: Sequence[Resident], *, leaving: Sequence[Resident]) -> int:
+    gone = {id(one) for one in leaving}
+    kept = {digest for one in residents if id(one) not in gone for digest in one.parts}
+    freed = {digest: size for one in leaving for digest, size in one.parts.items() if digest not in kept}
+    return sum(freed.values())
