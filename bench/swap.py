@@ -12,22 +12,13 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from bench.cast import Cast, enter, find_capacity, make_cast, make_shots
 from bench.effective import FlipDelays, flip_delays, heads_of, read_transitions
 from bench.flipper import Flipper, FlipPlan, FlipTarget
-from bench.harness import (
-    BenchFailed,
-    Commander,
-    Stack,
-    commanding,
-    copy_weights,
-    example_versions,
-    revision_files,
-    running_stack,
-    uid_of,
-)
+from bench.harness import Commander, Stack, commanding, revision_files, running_stack, uid_of
 from bench.processes import stats_pages
 from bench.store_visible import Visibility, measure_store_visible
 from bench.table import Options, at_least, at_most, note, parse_options, print_lines, tell
@@ -40,12 +31,10 @@ from segue_cli.measure.mixed import MixedCount, judge_records
 from segue_cli.measure.renderings import Renderings, RevisionFiles
 from segue_cli.measure.selftest import SelfTest, try_the_detector
 from segue_cli.measure.shots import ClosedLoop, LoadPlan, Mode, OpenLoop, Record, Shot, failures
-from segue_cli.measure.texts import TEXTS
 from segue_cli.measure.variants import numbered
 from segue_cli.up.configs import FLEET, NAMESPACE
 
 LOAD_SHARE = 0.7
-VOICES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,68 +51,6 @@ class Size:
 
 FULL = Size(requests=20_200, flips=1_080, compared=2_100, calibration_s=10, selftest_shots=16)
 SHORT = Size(requests=1_500, flips=120, compared=250, calibration_s=4, selftest_shots=4)
-
-
-@dataclass(slots=True)
-class Cast:
-    """The voices of a run and all their revisions."""
-
-    revisions: dict[str, list[RevisionFiles]] = field(default_factory=dict)
-
-    @property
-    def renderings(self) -> Renderings:
-        """What all of them should sound like."""
-        return Renderings([_bare(files) for each in self.revisions.values() for files in each])
-
-
-def make_cast(stack: Stack) -> Cast:
-    """Three voices of two revisions each: a retuned one beside each example."""
-    cast = Cast()
-    for number, folder in enumerate(example_versions()[:VOICES]):
-        voice = f"{NAMESPACE}/voice-{number}"
-        weights = copy_weights(folder, stack.voices / f"voice-{number}" / "v1")
-        other = numbered(weights, stack.voices / f"voice-{number}" / "v2", number=100 + number)
-        cast.revisions[voice] = [revision_files(voice, weights), revision_files(voice, other)]
-    return cast
-
-
-def make_shots(voices: Sequence[str]) -> list[Shot]:
-    """64 texts by each voice; every fourth streams, half of those as events; wav and pcm take turns."""
-    shots = []
-    for number, text in enumerate(text for text in TEXTS for _ in voices):
-        mode = Mode.WHOLE if number % 4 else (Mode.SSE if number % 8 else Mode.CHUNKED)
-        name = voices[number % len(voices)].partition("/")[2]
-        shots.append(
-            Shot(voice=name, text=text, seed=number, mode=mode, response_format="wav" if number % 2 else "pcm")
-        )
-    return shots
-
-
-async def enter(commander: Commander, cast: Cast) -> None:
-    """Have every revision resident and the first of each voice active."""
-    for voice, revisions in cast.revisions.items():
-        for files in revisions:
-            await commander.ensure(voice, files)
-        await commander.point(voice, revisions[0].revision)
-
-
-async def find_capacity(stack: Stack, shots: Sequence[Shot], *, seconds: float, concurrency: int) -> float:
-    """Requests per second under a closed loop, the first second left out."""
-    plan = LoadPlan(
-        host="127.0.0.1",
-        port=stack.port,
-        shots=tuple(shots),
-        pace=ClosedLoop(concurrency=concurrency),
-        max_s=seconds + 1,
-    )
-    with LoadProcess(plan, directory=stack.directory / "load", name="capacity") as load:
-        records = await asyncio.to_thread(load.wait, seconds + 60)
-    wrong = failures(records)
-    if wrong or not records:
-        raise BenchFailed(f"requests failed before anything was measured: {wrong or 'none was answered'}")
-    begin_ns = records[0].start_ns + 1_000_000_000
-    counted = [record for record in records if record.end_ns > begin_ns]
-    return len(counted) / ((max(record.end_ns for record in counted) - begin_ns) / 1e9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,12 +176,6 @@ def _total_s(intervals: Sequence[Interval]) -> float:
     return sum(end - begin for begin, end in intervals) / 1e9
 
 
-def _bare(files: RevisionFiles) -> RevisionFiles:
-    """As requests name the voice: without its namespace."""
-    name = files.voice.partition("/")[2]
-    return RevisionFiles(voice=name, revision=files.revision, weights=files.weights, options=files.options)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """Everything that was measured."""
@@ -267,6 +188,7 @@ class Result:
     mixed: MixedCount
     selftest: SelfTest
     compared: Comparison
+    streaming: int
 
     @property
     def records(self) -> list[Record]:
@@ -307,6 +229,7 @@ async def measure(size: Size) -> Result:
         mixed=mixed,
         selftest=selftest,
         compared=compare(records, preloads),
+        streaming=sum(shots[record.shot].mode is not Mode.WHOLE for record in [*flips.records, *records]),
     )
 
 
@@ -334,7 +257,7 @@ def report(result: Result) -> dict[str, object]:
             "judged_windows": result.mixed.windows,
             "distinct_answers": result.mixed.distinct_answers,
             "selftest": {"injected": result.selftest.injected, "caught": result.selftest.caught},
-            "streaming_requests": sum(record.first_ns > 0 for record in result.records) // 4,
+            "streaming_requests": result.streaming,
             "capacity_per_s": round(result.capacity, 1),
             "rate_while_flipping_per_s": round(result.flips.rate_per_s, 1),
             "queues_full_share": round(result.flips.queue_full_share, 3),

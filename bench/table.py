@@ -45,13 +45,13 @@ def parse_options(name: str, arguments: Sequence[str] | None = None) -> Options:
 
 def at_most(name: str, value: float, limit: float, *, unit: str = "", digits: int = 2) -> Line:
     """A figure with an upper limit."""
-    shown = f"{value:,.{digits}f}{unit}" if isinstance(value, float) else f"{value:,}{unit}"
+    shown = f"{value:,}{unit}" if float(value).is_integer() else f"{value:,.{digits}f}{unit}"
     return Line(name=name, value=shown, promise=f"≤ {limit:g}{unit}", holds=value <= limit)
 
 
 def at_least(name: str, value: float, limit: float, *, unit: str = "", digits: int = 2) -> Line:
     """A figure with a lower limit."""
-    shown = f"{value:,.{digits}f}{unit}" if isinstance(value, float) else f"{value:,}{unit}"
+    shown = f"{value:,}{unit}" if float(value).is_integer() else f"{value:,.{digits}f}{unit}"
     return Line(name=name, value=shown, promise=f"≥ {limit:g}{unit}", holds=value >= limit)
 
 

@@ -1,0 +1,169 @@
+"""Promise 5: memory is bounded and flat over a thousand swaps with real preloads.
+
+Each swap loads weights that were never loaded before, flips to them, speaks a few sentences with them, and lets the
+old ones go. The figure is the proportional set size of every process together, which counts shared memory once; the
+last hundred swaps are compared with the second hundred (in the first, caches and allocators still fill).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import mean, median
+
+from bench.cast import Cast, enter, make_cast, make_shots
+from bench.harness import BenchFailed, Commander, Stack, commanding, revision_files, running_stack
+from bench.processes import open_descriptors, pss_bytes
+from bench.table import Options, at_least, at_most, note, parse_options, print_lines, tell
+from segue.wire import Expected
+from segue_cli.measure.environment import environment, write_report
+from segue_cli.measure.load import LoadGenerator
+from segue_cli.measure.renderings import RevisionFiles
+from segue_cli.measure.shots import ClosedLoop, LoadPlan, Mode, Shot, failures
+from segue_cli.measure.variants import numbered
+
+MIB = 1 << 20
+BUDGET_BYTES = 192 * MIB
+REQUESTS_A_SWAP = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How many swaps, and how many of them make a window."""
+
+    swaps: int
+    window: int
+
+
+FULL = Size(swaps=1000, window=100)
+SHORT = Size(swaps=60, window=15)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was seen after each swap."""
+
+    pss_bytes: list[int] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+    used_bytes: list[int] = field(default_factory=list)
+    budget_bytes: int = 0
+    peak_bytes: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    spoken: int = 0
+
+
+async def swap_all(stack: Stack, commander: Commander, cast: Cast, *, size: Size) -> Ledger:
+    """Swap voice after voice; look at all processes after each."""
+    ledger = Ledger()
+    active = {voice: revisions[0] for voice, revisions in cast.revisions.items()}
+    base = {voice: revisions[0] for voice, revisions in cast.revisions.items()}
+    shots = make_shots(list(cast.revisions))
+    voices = list(active)
+    for number in range(size.swaps):
+        voice = voices[number % len(voices)]
+        active[voice] = await _swap(stack, commander, base[voice], old=active[voice], number=number)
+        await _speak(stack, ledger, [shot for shot in shots if voice.endswith(f"/{shot.voice}")][:REQUESTS_A_SWAP])
+        await _look(stack, commander, ledger)
+        if (number + 1) % max(size.swaps // 10, 1) == 0:
+            tell(f"{number + 1:,} swaps, {ledger.pss_bytes[-1] / MIB:.1f} MiB")
+    return ledger
+
+
+async def _swap(
+    stack: Stack, commander: Commander, base: RevisionFiles, *, old: RevisionFiles, number: int
+) -> RevisionFiles:
+    """Load, flip, let the old one go, delete its files."""
+    out = stack.voices / "swaps" / str(number)
+    files = revision_files(base.voice, await asyncio.to_thread(numbered, base.weights, out, number=1000 + number))
+    await commander.ensure(base.voice, files)
+    await commander.point(base.voice, files.revision, expected=Expected(active=old.revision))
+    await commander.drop(base.voice, old.revision)
+    if old.weights["prosody"].parent.parent.name == "swaps":
+        for path in old.weights.values():
+            path.unlink()
+    return files
+
+
+async def _speak(stack: Stack, ledger: Ledger, shots: Sequence[Shot]) -> None:
+    plan = LoadPlan(
+        host="127.0.0.1",
+        port=stack.port,
+        shots=tuple(shot.model_copy(update={"mode": Mode.WHOLE}) for shot in shots),
+        pace=ClosedLoop(concurrency=2),
+        max_requests=len(shots),
+    )
+    records = await LoadGenerator(plan).run()
+    ledger.failed.update(failures(records))
+    ledger.spoken += len(records)
+
+
+async def _look(stack: Stack, commander: Commander, ledger: Ledger) -> None:
+    pids = [stack.pid("sidecar"), stack.pid("server"), *stack.worker_pids()]
+    state = await commander.state()
+    ledger.pss_bytes.append(sum(map(pss_bytes, pids)))
+    ledger.descriptors.append(sum(map(open_descriptors, pids)))
+    ledger.used_bytes.append(state.pool.used_bytes)
+    ledger.budget_bytes = state.pool.budget_bytes
+    ledger.peak_bytes = max(ledger.peak_bytes, state.pool.peak_bytes)
+
+
+def figures_of(ledger: Ledger, size: Size) -> dict[str, object]:
+    """The report."""
+    second = slice(size.window, 2 * size.window)
+    last = slice(-size.window, None)
+    if len(ledger.pss_bytes) < 3 * size.window:
+        raise BenchFailed(f"only {len(ledger.pss_bytes)} swaps: too few to compare windows of {size.window}")
+    return {
+        "swaps": len(ledger.pss_bytes),
+        "pss_growth_ratio": round(mean(ledger.pss_bytes[last]) / mean(ledger.pss_bytes[second]), 5),
+        "fds_growth": int(median(ledger.descriptors[last]) - median(ledger.descriptors[second])),
+        "peak_over_budget": round(ledger.peak_bytes / ledger.budget_bytes, 4),
+        "details": {
+            "pss_second_window_mib": round(mean(ledger.pss_bytes[second]) / MIB, 2),
+            "pss_last_window_mib": round(mean(ledger.pss_bytes[last]) / MIB, 2),
+            "pss_mib_every_hundredth": [round(b / MIB, 2) for b in ledger.pss_bytes[:: max(size.swaps // 10, 1)]],
+            "descriptors_second_window": median(ledger.descriptors[second]),
+            "descriptors_last_window": median(ledger.descriptors[last]),
+            "arena_used_mib_last": round(ledger.used_bytes[-1] / MIB, 2),
+            "arena_peak_mib": round(ledger.peak_bytes / MIB, 2),
+            "budget_mib": ledger.budget_bytes / MIB,
+            "requests": ledger.spoken,
+            "failures": dict(ledger.failed),
+        },
+    }
+
+
+async def measure(size: Size) -> Ledger:
+    """Bring up, swap, look."""
+    async with running_stack(name="memory", budget_bytes=BUDGET_BYTES) as stack, commanding(stack) as commander:
+        cast = make_cast(stack)
+        for revisions in cast.revisions.values():
+            del revisions[1:]
+        await enter(commander, cast)
+        return await swap_all(stack, commander, cast, size=size)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 1 where a promise is broken."""
+    options: Options = parse_options("memory", arguments)
+    size = SHORT if options.short else FULL
+    measured_in = environment()
+    ledger = asyncio.run(measure(size))
+    figures = figures_of(ledger, size)
+    write_report(options.out / "memory.json", figures, measured_in)
+    lines = [
+        at_least("swaps", len(ledger.pss_bytes), size.swaps),
+        at_most("PSS, last window / second window", float(str(figures["pss_growth_ratio"])), 1.01, digits=4),
+        at_most("growth of open descriptors", int(str(figures["fds_growth"])), 0),
+        at_most("arena peak / budget", float(str(figures["peak_over_budget"])), 1.0, digits=3),
+        at_most("requests failed meanwhile", ledger.failed.total(), 0),
+        note("PSS of all processes at the end", f"{ledger.pss_bytes[-1] / MIB:.1f} MiB"),
+    ]
+    return 0 if print_lines("memory", lines) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
