@@ -16,15 +16,17 @@ from segue.memory.arena import Arena
 from segue.memory.arena import seal as seal_arena
 from segue.memory.interface import Allocation, MappedPart, MemoryMode, MemoryUsage, WeightMapper, WeightMemory
 from segue.memory.messages import PartRef
-from segue.memory.pool import Pool
+from segue.memory.pool import Background, Pool, run_now
 
 
 class HostMemory(WeightMemory):
     """The sidecar's side: a `Pool` of arenas."""
 
-    def __init__(self, budget_bytes: int, *, spares: int = 1, spare_bytes: int = 0) -> None:
-        """See `Pool`."""
-        self._pool = Pool(budget_bytes, spares=spares, spare_bytes=spare_bytes)
+    def __init__(
+        self, budget_bytes: int, *, spares: int = 1, spare_bytes: int = 0, background: Background = run_now
+    ) -> None:
+        """See `Pool`. A sidecar gives its executor's `submit` as `background`."""
+        self._pool = Pool(budget_bytes, spares=spares, spare_bytes=spare_bytes, background=background)
 
     @property
     @override
@@ -46,8 +48,8 @@ class HostMemory(WeightMemory):
     @override
     def seal(self, allocation: Allocation, *, owner: str) -> PartRef:
         seal_arena(allocation.fd)
-        # Read only now, when nobody can change it any more.
-        digest = _claimed_digest(allocation.fd)
+        # Read strictly after sealing, when nobody can change it any more.
+        digest = _claimed_digest(allocation)
         self._pool.keep(allocation, digest=digest, owner=owner)
         return PartRef(name=allocation.name, digest=digest, size_bytes=allocation.size_bytes)
 
@@ -163,9 +165,13 @@ class HostMapper(WeightMapper):
         return HostPart(fd, part)
 
 
-def _claimed_digest(fd: int) -> str:
-    arena = Arena.open(fd)
+def _claimed_digest(allocation: Allocation) -> str:
+    arena = Arena.open(allocation.fd)
     try:
+        if arena.size_bytes != allocation.size_bytes:
+            raise ArenaCorrupt(
+                f"{allocation.name!r} was allocated {allocation.size_bytes} bytes, but {arena.size_bytes} were written"
+            )
         return arena.digest
     finally:
         arena.close()

@@ -67,7 +67,7 @@ class Allocation:
     name
         Of the part; also the memfd's name in /proc/PID/maps.
     size_bytes
-        Of the file.
+        That the budget keeps for it. The file may be longer until `ArenaPlan.write` has cut it.
     warm
         Its pages came from a spare: filling them takes no new memory.
     """
@@ -99,7 +99,7 @@ class WeightMemory(Protocol):
         ...
 
     def allocate(self, size_bytes: int, *, name: str) -> Allocation:
-        """Take memory for one part, fresh and zeroed, from a spare where there is one.
+        """Make room for one part, fresh and zeroed, warm where a spare fits. Fast: filling takes the memory.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class WeightMemory(Protocol):
         ...
 
     def reap(self) -> tuple[str, ...]:
-        """Free what was let go and is held by nobody; returns the digests.
+        """Free what was let go and is held by nobody; returns the digests. Their bytes count until they are given back.
 
         Cheap: call it after each `retired`, worker death and child exit, and each second while `lingering_bytes` is
         not 0.
@@ -233,7 +233,7 @@ class MappedPart(Protocol):
         ...
 
     def close(self) -> None:
-        """Unmap and drop the descriptor. Idempotent.
+        """Unmap and drop the descriptor. Idempotent. Takes milliseconds for large parts: not on the loop.
 
         Raises
         ------

@@ -6,11 +6,16 @@ audio) and leaves when the kernel says that nobody else holds it (`lease`), not 
 
 Spares are memfds whose pages were faulted in beforehand: the next preload fills warm pages, and its memory is certain.
 They lie inside the budget and are given up when an allocation needs their room.
+
+Giving memory back takes the kernel long (290 MB: 35 to 70 ms, 2-core Linux 6.18), too long for a loop that flips in
+under 5 ms. So descriptors are closed by `background`, and the bytes count until it has done so. Taking memory is left
+to the child that fills: `allocate` only makes books and a file.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from segue.errors import MemoryError_, NotReady, PoolExhausted
@@ -20,6 +25,9 @@ from segue.memory.lease import leases_supported, still_held
 
 SPARE_STEP_BYTES = 4 << 20
 _PAGE_BYTES = 4096
+
+Background = Callable[[Callable[[], None]], object]
+"""Runs a job sometime, on another thread: `ThreadPoolExecutor.submit` is one."""
 
 
 @dataclass(slots=True)
@@ -40,10 +48,31 @@ class _Spare:
     ready_bytes: int = 0
 
 
+@dataclass(slots=True)
+class _Disposal:
+    """Memory on its way back to the kernel; `run` is the only thing here that another thread does."""
+
+    fd: int
+    size_bytes: int
+    done: bool = False
+
+    def run(self) -> None:
+        """Close, then say so."""
+        os.close(self.fd)
+        self.done = True
+
+
+def run_now(job: Callable[[], None]) -> None:
+    """The `Background` of tests and children, which have no loop to keep free."""
+    job()
+
+
 class Pool:
     """All arenas of this sidecar, by content digest. Owned by one thread."""
 
-    def __init__(self, budget_bytes: int, *, spares: int = 1, spare_bytes: int = 0) -> None:
+    def __init__(
+        self, budget_bytes: int, *, spares: int = 1, spare_bytes: int = 0, background: Background = run_now
+    ) -> None:
         """An empty pool.
 
         Parameters
@@ -54,6 +83,8 @@ class Pool:
             How many spares to keep.
         spare_bytes
             Size of a spare before any part was seen; later the largest part seen.
+        background
+            Where descriptors are closed.
         """
         if budget_bytes <= 0:
             raise ValueError(f"the pool's budget must be positive, not {budget_bytes} bytes")
@@ -63,7 +94,9 @@ class Pool:
         self._settled = False
         self._resident: dict[str, _Hold] = {}
         self._lingering: list[tuple[str, _Hold]] = []
-        self._filling: dict[int, Allocation] = {}
+        self._filling: dict[int, tuple[Allocation, int]] = {}  # by fd; with the bytes that the file may have
+        self._leaving: list[_Disposal] = []
+        self._background = background
         self._spares: list[_Spare] = []
         self._peak_bytes = 0
 
@@ -103,7 +136,9 @@ class Pool:
         self._settled = True
 
     def allocate(self, size_bytes: int, *, name: str) -> Allocation:
-        """A fresh memfd of `size_bytes` zeros, its memory reserved; from a spare where there is one.
+        """A fresh memfd of zeros for `size_bytes`, warm where a spare fits. The budget has room for it from now on.
+
+        The file may be longer (a spare is not cut on our thread): `ArenaPlan.write` cuts it.
 
         Raises
         ------
@@ -117,19 +152,15 @@ class Pool:
         if size_bytes <= 0:
             raise ValueError(f"an arena has more than {size_bytes} bytes")
         self._check_room(size_bytes, name=name)
-        spare = max(self._spares, key=lambda one: one.ready_bytes, default=None)
-        if spare is not None:
-            self._spares.remove(spare)
-        self._give_up_spares(_pages(size_bytes))
+        spare = self._fitting_spare(_pages(size_bytes))
+        taken_bytes = max(_pages(size_bytes), spare.ready_bytes if spare else 0)
+        self._give_up_spares(taken_bytes)
         fd = spare.fd if spare else memfd.create(f"segue-{name}"[:200])
+        if spare is None or spare.ready_bytes < size_bytes:
+            os.ftruncate(fd, size_bytes)
         warm = spare is not None and spare.ready_bytes >= size_bytes
-        try:
-            _reserve(fd, size_bytes)
-        except MemoryError_:
-            os.close(fd)
-            raise
         allocation = Allocation(fd=fd, name=name, size_bytes=size_bytes, warm=warm)
-        self._filling[fd] = allocation
+        self._filling[fd] = (allocation, taken_bytes)
         self._spare_bytes = max(self._spare_bytes, _pages(size_bytes))
         self._note_peak()
         return allocation
@@ -153,10 +184,9 @@ class Pool:
 
     def abandon(self, allocation: Allocation) -> None:
         """Give up an allocation; its memory counts until the child that filled it is gone. Idempotent."""
-        if self._filling.get(allocation.fd) is not allocation:
+        if self._filling.get(allocation.fd, (None, 0))[0] is not allocation:
             return
-        hold = _Hold(memfd.reopen(allocation.fd, os.O_RDWR), allocation.size_bytes)
-        del self._filling[allocation.fd]
+        hold = _Hold(memfd.reopen(allocation.fd, os.O_RDWR), self._filling.pop(allocation.fd)[1])
         os.close(allocation.fd)
         self._linger(f"unfinished {allocation.name}", hold)
 
@@ -225,11 +255,15 @@ class Pool:
     # --- giving it back ---------------------------------------------------------------------------------------------
 
     def reap(self) -> tuple[str, ...]:
-        """Free what was let go and is held by nobody; returns the digests (or names of abandoned allocations)."""
+        """Free what was let go and is held by nobody; returns the digests (or names of abandoned allocations).
+
+        The bytes count until `background` has closed the descriptors.
+        """
         freed = [(name, hold) for name, hold in self._lingering if _is_free(hold)]
         gone = {id(hold) for _, hold in freed}
         self._lingering = [(name, hold) for name, hold in self._lingering if id(hold) not in gone]
-        memfd.close_all([hold.fd for _, hold in freed])
+        for _, hold in freed:
+            self._dispose(hold.fd, _pages(hold.size_bytes))
         return tuple(name for name, _ in freed)
 
     def grow_spare(self) -> bool:
@@ -270,8 +304,10 @@ class Pool:
 
     def _used_bytes(self) -> int:
         holds = [*self._resident.values(), *(hold for _, hold in self._lingering)]
-        sizes = [hold.size_bytes for hold in holds] + [one.size_bytes for one in self._filling.values()]
-        return sum(map(_pages, sizes))
+        self._leaving = [disposal for disposal in self._leaving if not disposal.done]
+        filling_bytes = sum(taken_bytes for _, taken_bytes in self._filling.values())
+        leaving_bytes = sum(disposal.size_bytes for disposal in self._leaving)
+        return sum(_pages(hold.size_bytes) for hold in holds) + filling_bytes + leaving_bytes
 
     def _held_by_spares(self) -> int:
         return sum(spare.ready_bytes for spare in self._spares)
@@ -292,10 +328,26 @@ class Pool:
             budget_bytes=self._budget_bytes,
         )
 
+    def _fitting_spare(self, needed_bytes: int) -> _Spare | None:
+        """Take out the spare that wastes least: none over twice the size, nor one that would break the budget."""
+        room_bytes = min(2 * needed_bytes, self._budget_bytes - self._used_bytes())
+        fitting = [spare for spare in self._spares if spare.ready_bytes <= room_bytes]
+        if not fitting:
+            return None
+        best = max(fitting, key=lambda spare: min(spare.ready_bytes, needed_bytes))
+        self._spares.remove(best)
+        return best
+
     def _give_up_spares(self, needed_bytes: int) -> None:
         """Drop spares until the allocation fits; the one that it is made from was taken out before."""
         while self._spares and self._used_bytes() + self._held_by_spares() + needed_bytes > self._budget_bytes:
-            os.close(self._spares.pop().fd)
+            spare = self._spares.pop()
+            self._dispose(spare.fd, 0)
+
+    def _dispose(self, fd: int, size_bytes: int) -> None:
+        disposal = _Disposal(fd, size_bytes)
+        self._leaving.append(disposal)
+        self._background(disposal.run)
 
     def _keep(self, digest: str, hold: _Hold, *, owner: str) -> None:
         resident = self._resident.setdefault(digest, hold)
@@ -314,12 +366,6 @@ class Pool:
 
 def _is_free(hold: _Hold) -> bool:
     return not still_held(hold.fd) if leases_supported() else not hold.holders
-
-
-def _reserve(fd: int, size_bytes: int) -> None:
-    """Make `fd` exactly `size_bytes` long, with every page in memory."""
-    _fault_in(fd, offset=0, length=size_bytes)
-    os.ftruncate(fd, size_bytes)
 
 
 def _fault_in(fd: int, *, offset: int, length: int) -> None:

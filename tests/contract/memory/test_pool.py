@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.support.memory import open_fds, prepared_part, written_memfd
 from tests.support.memory_peer import Peer
 
 from segue.errors import ArenaCorrupt, MemoryError_, NotReady, PoolExhausted
-from segue.memory import lease, memfd, pool
+from segue.memory import arena, lease, memfd, pool
 from segue.memory.arena import ArenaPlan
 from segue.memory.host import HostMapper, HostMemory
 from segue.memory.messages import PartRef
@@ -132,6 +132,14 @@ def test_what_is_no_arena_is_not_kept(memory: HostMemory) -> None:
     assert memory.usage().used_bytes == 0
 
 
+def test_a_child_that_writes_more_than_was_allocated_is_refused(memory: HostMemory) -> None:
+    plan = ArenaPlan.of(prepared_part(values=100_000))
+    allocation = memory.allocate(4096, name="timbre")
+    plan.write(allocation.fd)
+    with pytest.raises(ArenaCorrupt, match="allocated 4096 bytes, but"):
+        memory.seal(allocation, owner="rev-a")
+
+
 def test_memory_that_is_still_mapped_writable_is_not_kept(memory: HostMemory) -> None:
     plan = ArenaPlan.of(prepared_part())
     allocation = memory.allocate(plan.total_bytes, name="timbre")
@@ -145,19 +153,64 @@ def test_memory_that_is_still_mapped_writable_is_not_kept(memory: HostMemory) ->
 
 def test_a_spare_is_faulted_in_step_by_step_and_used_by_the_next_allocation(memory: HostMemory) -> None:
     laid_in(memory)
-    steps = 0
     while memory.grow_spare():
-        steps += 1
+        pass
     spare_bytes = memory.usage().spare_bytes
-    assert steps >= 1
     assert spare_bytes >= 4_000_000
-    allocation = memory.allocate(1_000_000, name="smaller")
+    plan = ArenaPlan.of(prepared_part(fill=2.0, values=700_000))
+    allocation = memory.allocate(plan.total_bytes, name="smaller")
     assert allocation.warm
-    status = os.fstat(allocation.fd)
-    assert status.st_size == 1_000_000
-    assert status.st_blocks * 512 <= 1_003_520
+    assert os.fstat(allocation.fd).st_blocks * 512 == spare_bytes
     assert memory.usage().spare_bytes == 0
-    memory.abandon(allocation)
+    plan.write(allocation.fd)
+    assert os.fstat(allocation.fd).st_size == plan.total_bytes
+    part = memory.seal(allocation, owner="rev-b")
+    mapped = HostMapper().map(memory.export(part.digest), part)
+    mapped.verify()
+    mapped.close()
+
+
+def test_a_spare_is_not_wasted_on_a_part_of_less_than_half_its_size(memory: HostMemory) -> None:
+    laid_in(memory)
+    while memory.grow_spare():
+        pass
+    assert not memory.allocate(1_000_000, name="small").warm
+    assert memory.usage().spare_bytes >= 4_000_000
+
+
+def test_a_spare_that_is_too_small_grows_with_the_part(memory: HostMemory) -> None:
+    laid_in(memory)
+    while memory.grow_spare():
+        pass
+    allocation = memory.allocate(12 * MIB, name="larger")
+    assert not allocation.warm
+    assert os.fstat(allocation.fd).st_size == 12 * MIB
+    assert memory.usage().spare_bytes == 0
+
+
+def test_bytes_count_until_the_kernel_has_them_back() -> None:
+    jobs: list[Callable[[], None]] = []
+    memory = HostMemory(8 * MIB, background=jobs.append)
+    memory.settle()
+    part = laid_in(memory)
+    memory.release(part.digest, owner="rev-a")
+    assert memory.reap() == (part.digest,)
+    assert memory.reap() == ()
+    with pytest.raises(PoolExhausted):
+        memory.allocate(6 * MIB, name="next")
+    for job in jobs:
+        job()
+    assert memory.usage().used_bytes == 0
+    memory.allocate(6 * MIB, name="next")
+    memory.close()
+
+
+def test_a_part_that_its_child_sealed_is_kept_as_well(memory: HostMemory) -> None:
+    plan = ArenaPlan.of(prepared_part())
+    allocation = memory.allocate(plan.total_bytes, name="timbre")
+    plan.write(allocation.fd)
+    arena.seal(allocation.fd)
+    assert memory.seal(allocation, owner="rev-a").digest == plan.digest
 
 
 def test_a_spare_is_given_up_when_its_room_is_needed() -> None:
