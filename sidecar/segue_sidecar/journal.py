@@ -20,7 +20,6 @@ from typing import Any
 
 from segue.errors import SegueError
 
-_NAME = "journal.log"
 _FORMAT = {"format": "segue.dev/sidecar-journal/v1"}
 COMPACT_AT_BYTES = 4 << 20
 """A log this long is rewritten, unless what counts of it is itself half as long."""
@@ -44,8 +43,8 @@ class Replayed:
 class Journal:
     """One log file, opened for appending."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / _NAME
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._fd = -1
         self._size_bytes = 0
         self._live: dict[str, bytes] = {}

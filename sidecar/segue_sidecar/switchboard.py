@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from segue.errors import MemoryError_, NotReady
 from segue.memory.handoff import ConnectionLost
 from segue.memory.interface import WeightMemory
 from segue.memory.messages import Consistency as HandoffConsistency
-from segue.memory.messages import Forget, Offer, Page, PartRef, Retire, RevisionRef, Serve, Voice
+from segue.memory.messages import Forget, Offer, Page, PartRef, Purge, Retire, RevisionRef, Serve, Voice
 from segue.memory.page import COLD, NO_HANDLE, Mode, PointerPage, Word
 from segue.wire import CanaryMode, Pointer, RevisionPhase
 from segue_sidecar.books import Books, RevisionEntry, Said, VoiceEntry
@@ -26,6 +28,7 @@ from segue_sidecar.workers import Roster, Worker, WorkerPhase
 logger = logging.getLogger(__name__)
 
 _FLUSH_ABOVE = 32
+_DEATHS_TO_MUTE = 2
 _FLUSH_S = 10.0
 _OFFERED = (RevisionPhase.OFFERING, RevisionPhase.READY)
 
@@ -33,16 +36,16 @@ _OFFERED = (RevisionPhase.OFFERING, RevisionPhase.READY)
 class Switchboard:
     """The page, the workers, and the rules between them."""
 
-    def __init__(
-        self, *, books: Books, memory: WeightMemory, pod_uid: str, on_failed: Callable[[RevisionEntry, str, str], None]
-    ) -> None:
-        """`on_failed` is told of a revision that workers refused, with reason and message."""
+    def __init__(self, *, books: Books, memory: WeightMemory, pod_uid: str) -> None:
+        """`on_failed` (set by the composition) is told of revisions that workers refused, with reason and message."""
         self.roster = Roster()
         self.page: PointerPage | None = None
         self._books = books
         self._memory = memory
         self._pod_uid = pod_uid
-        self._on_failed = on_failed
+        self.on_failed: Callable[[RevisionEntry, str, str], None] = _nobody
+        self.on_deaths: Callable[[VoiceEntry, int], None] = _nobody
+        self._deaths: Counter[int] = Counter()
         self._guards: dict[int, Voice] = {}
         self._retiring: dict[int, RevisionEntry | None] = {}
 
@@ -93,6 +96,31 @@ class Switchboard:
             self._guards[voice.slot] = message
             for worker in self.roster.connected():
                 worker.send(message)
+
+    def says(self, voice: VoiceEntry) -> bool:
+        """Whether the voice's word says what the books say."""
+        assert self.page is not None
+        try:
+            found = self.page.load(voice.slot)
+        except MemoryError_:
+            return False
+        wanted = self._word(voice, voice.said)
+        return replace(found, epoch=0) == replace(wanted, epoch=0)
+
+    def can_say(self, voice: VoiceEntry) -> bool:
+        """Whether what the books say could be stored now."""
+        try:
+            self.require_storable(voice, voice.said)
+        except NotReady:
+            return False
+        return True
+
+    def purge(self, voice: VoiceEntry, revision: str) -> None:
+        """A revision was taken back: what it said must not be served from the workers' caches."""
+        handle = self._handle(voice, revision)
+        if handle:
+            for worker in self.roster.connected():
+                worker.send(Purge(handle=handle))
 
     def forget(self, voice: VoiceEntry) -> None:
         """The voice is gone: its slot goes cold for ever."""
@@ -223,7 +251,7 @@ class Switchboard:
         if entry is None:
             self.answered_retired(worker, handle)
         elif entry.phase is RevisionPhase.OFFERING:
-            self._on_failed(entry, "WorkerRefused", f"worker {worker.id} cannot build it: {reason}: {message}")
+            self.on_failed(entry, "WorkerRefused", f"worker {worker.id} cannot build it: {reason}: {message}")
         else:
             self._books.event(
                 "WorkerRefused",
@@ -267,8 +295,11 @@ class Switchboard:
         for entry in list(self._books.revisions()):
             self.settle_revision(entry)
 
-    def bury(self, worker: Worker) -> None:
-        """It is dead: it holds nothing any more."""
+    def bury(self, worker: Worker, lost: Mapping[tuple[str, str], int]) -> None:
+        """It is dead: it holds nothing any more. `lost`: the requests that it had open, by voice and revision.
+
+        Two deaths with a candidate in flight, and it gets no listeners any more.
+        """
         self.roster.remove(worker)
         held = worker.holds
         worker.ready.clear()
@@ -277,6 +308,12 @@ class Switchboard:
             self._clear_holder(worker, entry)
         for handle in held:
             self._settle_retired(handle)
+        for voice in list(self._books.voices.values()):
+            candidate = self._handle(voice, voice.said.candidate)
+            if candidate and voice.said.weight and lost.get((str(voice.name), voice.said.candidate or "")):
+                self._deaths[candidate] += 1
+                if self._deaths[candidate] >= _DEATHS_TO_MUTE:
+                    self.on_deaths(voice, self._deaths[candidate])
         self._books.touch()
 
     def _clear_holder(self, worker: Worker, entry: RevisionEntry | None) -> None:
@@ -331,6 +368,10 @@ class Switchboard:
             self._books.record_revision(entry)
         else:
             self._books.forget_revision(entry)
+
+
+def _nobody(*_: object) -> None:
+    """Nobody asked to be told."""
 
 
 def language_of(entry: RevisionEntry) -> str:

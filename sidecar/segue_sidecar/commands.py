@@ -1,0 +1,371 @@
+"""What the operator may ask for, and when it is refused. One method per mutating call of the control API.
+
+Separate from HTTP so that the rules can be read and tested without it. Each method checks the fence first; a refused
+command has changed nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from segue.errors import Conflict, ForbiddenSource, InvalidCommand, NotReady, StaleFence, WeightsError
+from segue.memory.messages import VoiceName
+from segue.wire import (
+    PointerRequest,
+    PointerResult,
+    ProbePhase,
+    RevisionPhase,
+    RevisionRequest,
+    RevisionState,
+    SelfReverted,
+    VoiceState,
+    WatchState,
+)
+from segue_sidecar.books import Armed, Books, RevisionEntry, Said, VoiceEntry
+from segue_sidecar.deadman import Verdict
+from segue_sidecar.engines import place_of
+from segue_sidecar.fences import Command, require_fresh
+from segue_sidecar.render import revision_state, voice_state
+from segue_sidecar.residency import Residency
+from segue_sidecar.sources import require_allowed
+from segue_sidecar.switchboard import Switchboard
+
+logger = logging.getLogger(__name__)
+
+LATEST_AFTER_S = 2.0
+"""A flip that is this late is refused: the others flipped without this pod, and the operator has moved on."""
+
+MAX_REVISIONS = 8
+"""Of one voice at a time: active, candidate, previous, kept warm, and a few that failed."""
+
+
+class Commands:
+    """The rules. Everything is synchronous but what waits for a child to end."""
+
+    def __init__(self, *, books: Books, switchboard: Switchboard, residency: Residency, extra_engines: dict[str, str]):
+        self._books = books
+        self._switchboard = switchboard
+        self._residency = residency
+        self._extra_engines = extra_engines
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.lateness_ms: float | None = None
+
+    # --- revisions --------------------------------------------------------------------------------------------------
+
+    def ensure_revision(
+        self, name: VoiceName, revision: str, request: RevisionRequest, command: Command
+    ) -> RevisionState:
+        """Have a revision resident as a shadow. The same call again: the same answer.
+
+        Raises
+        ------
+        StaleFence, InvalidCommand
+            Outrun; or an engine or a URI that this pod would not use.
+        """
+        self._require_fresh(name, command)
+        self._check_request(name, request)
+        voice = self._obey(name, command)
+        entry = voice.revisions.get(revision)
+        if entry is None:
+            self._require_few(voice)
+            entry = RevisionEntry(voice=name, revision=revision, request=request, since_ns=time.time_ns())
+            voice.revisions[revision] = entry
+        elif entry.phase is RevisionPhase.RETIRING:
+            entry.revive, entry.request = True, request
+        elif entry.phase is RevisionPhase.FAILED and entry.request != request:
+            entry.request = request
+            self._books.move(entry, RevisionPhase.QUEUED)
+        self._books.record_revision(entry)
+        self._residency.advance()
+        return revision_state(entry)
+
+    async def drop_revision(self, name: VoiceName, revision: str, command: Command) -> None:
+        """Let a revision go. One that is not here is gone already.
+
+        Raises
+        ------
+        StaleFence, Conflict
+            Outrun; or it is active, candidate, or the previous one under an open watch.
+        """
+        self._require_fresh(name, command)
+        voice = self._books.voices.get(str(name))
+        entry = voice.revisions.get(revision) if voice else None
+        if voice is None or entry is None:
+            return
+        armed = voice.armed
+        if revision in voice.protected and not (armed and command.fence > armed.fence):
+            raise Conflict(f"{revision[:10]} is active, candidate, armed or the way back of {name}: it is not dropped")
+        voice = self._obey(name, command)
+        if revision in voice.protected:
+            raise Conflict(f"{revision[:10]} is active, candidate or the way back of {name}: it is not dropped")
+        await self._let_go(entry)
+
+    async def release_voice(self, name: VoiceName, command: Command) -> None:
+        """Let a voice and all its revisions go; its word goes cold first. Raises `StaleFence`."""
+        self._require_fresh(name, command)
+        if str(name) not in self._books.voices:
+            return
+        voice = self._obey(name, command)
+        self._disarm(voice)
+        voice.watch, voice.self_reverted, voice.said = None, None, Said()
+        self._books.record_voice(voice)
+        self._switchboard.forget(voice)
+        self._books.event("Released", f"{name} was let go", voice=name)
+        for entry in list(voice.revisions.values()):
+            await self._let_go(entry)
+        self.forget_released()
+
+    def forget_released(self) -> None:
+        """Drop the voices that were released and whose revisions are all gone. Call it when revisions went."""
+        for voice in list(self._books.voices.values()):
+            if not voice.revisions and voice.said.active is None:
+                self._books.forget_voice(voice)
+
+    async def _let_go(self, entry: RevisionEntry) -> None:
+        if entry.phase is RevisionPhase.RETIRING:
+            entry.revive = False
+            return
+        self._books.move(entry, RevisionPhase.RETIRING)
+        self._books.record_revision(entry)
+        await self._residency.stop(entry)
+        self._books.move(entry, RevisionPhase.RETIRING)
+        self._switchboard.retire(entry, forget=True)
+
+    # --- the pointer ------------------------------------------------------------------------------------------------
+
+    def set_pointer(
+        self, name: VoiceName, request: PointerRequest, command: Command, *, received_ns: int
+    ) -> PointerResult:
+        """Flip, now or at a time.
+
+        Raises
+        ------
+        StaleFence, NotFound, Conflict, NotReady, InvalidCommand, JournalError
+            See `segue.errors`. Nothing was changed.
+        """
+        _check_pointer(request)
+        voice = self._books.voice(str(name))
+        self._require_fresh(name, command)
+        if voice.uid != command.voice_uid:
+            raise StaleFence(f"{name} has uid {voice.uid} here, not {command.voice_uid}: PUT a revision of it first")
+        said = _said(request)
+        if said != voice.said:
+            self._require_expected(voice, request)
+        self._require_allowed(voice, request)
+        if request.at_ns is not None and request.at_ns > time.time_ns():
+            self._arm(voice, request, command)
+            return PointerResult(
+                pointer=self._switchboard.pointer(voice), armed_at_ns=request.at_ns, received_monotonic_ns=received_ns
+            )
+        _require_in_time(request)
+        self._disarm(voice)
+        voice.fence = command.fence
+        stored_ns = self._flip(voice, request)
+        return PointerResult(
+            pointer=self._switchboard.pointer(voice),
+            received_monotonic_ns=received_ns,
+            stored_monotonic_ns=stored_ns,
+        )
+
+    def confirm(self, name: VoiceName, command: Command) -> VoiceState:
+        """Close the watch. Raises `StaleFence`, `NotFound`."""
+        self._books.voice(str(name))
+        self._require_fresh(name, command)
+        voice = self._obey(name, command)
+        if voice.watch is not None:
+            voice.watch = None
+            self._switchboard.guard(voice)
+        self._books.record_voice(voice)
+        return voice_state(voice, pointer=self._switchboard.pointer(voice))
+
+    def go_back(self, voice: VoiceEntry, verdict: Verdict) -> None:
+        """The dead-man rule acts: the previous revision speaks again. Sticky until the operator's next flip."""
+        watch = voice.watch
+        if watch is None:
+            return
+        self._switchboard.require_storable(voice, Said(watch.previous))
+        voice.self_reverted = SelfReverted(
+            from_revision=watch.revision,
+            to_revision=watch.previous,
+            at_ns=time.time_ns(),
+            requests=verdict.requests,
+            errors=verdict.errors,
+            message=verdict.message,
+        )
+        voice.watch = None
+        self._disarm(voice)
+        self._switchboard.store(voice, Said(watch.previous))
+        self._switchboard.purge(voice, watch.revision)
+        self._books.event("SelfReverted", verdict.message, voice=voice.name, warning=True)
+
+    def mute_candidate(self, voice: VoiceEntry, *, why: str) -> None:
+        """Workers die of the candidate: it gets no listeners any more."""
+        said = voice.said
+        self._switchboard.store(voice, Said(said.active, said.candidate, said.mode, 0))
+        self._books.event("CandidateMuted", why, voice=voice.name, warning=True)
+
+    def rearm(self) -> None:
+        """After a restart: arm again what was armed."""
+        for voice in list(self._books.voices.values()):
+            if voice.armed is not None:
+                self._set_timer(voice, voice.armed)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _require_fresh(self, name: VoiceName, command: Command) -> None:
+        known = self._books.voices.get(str(name))
+        if known is not None:
+            require_fresh(command, highest=known.fence, uid=known.uid)
+
+    def _obey(self, name: VoiceName, command: Command) -> VoiceEntry:
+        """The voice, with this fence as its highest; made where it is not there, replaced where its uid is new."""
+        voice = self._books.voices.get(str(name))
+        if voice is None:
+            voice = self._books.new_voice(name, uid=command.voice_uid)
+            self._books.record_counters()
+        elif command.fence > voice.fence:
+            self._disarm(voice)
+        if voice.uid != command.voice_uid:
+            self._books.event("Replaced", f"uid {command.voice_uid} takes over from {voice.uid}", voice=name)
+            voice.uid, voice.watch, voice.self_reverted = command.voice_uid, None, None
+        voice.fence = command.fence
+        self._books.record_voice(voice)
+        self._switchboard.guard(voice)
+        return voice
+
+    def _check_request(self, name: VoiceName, request: RevisionRequest) -> None:
+        allowed = self._residency.allowed(name.namespace)
+        sources = [*request.weights.values(), *([request.reference] if request.reference else [])]
+        try:
+            place_of(request.engine, self._extra_engines)
+            for source in sources:
+                require_allowed(source.uri, allowed)
+            if request.signature.uri:
+                require_allowed(request.signature.uri, allowed)
+        except (ForbiddenSource, WeightsError) as error:
+            raise InvalidCommand(f"{type(error).__name__}: {error}") from error
+
+    def _require_few(self, voice: VoiceEntry) -> None:
+        if len(voice.revisions) >= MAX_REVISIONS:
+            raise Conflict(f"{voice.name} has {len(voice.revisions)} revisions here already: let one go first")
+
+    def _require_expected(self, voice: VoiceEntry, request: PointerRequest) -> None:
+        if request.expected is None:
+            return
+        found, wanted = (voice.said.active, voice.said.candidate), (request.expected.active, request.expected.candidate)
+        if found != wanted:
+            raise Conflict(
+                f"the pointer of {voice.name} says {_short(found)}, not {_short(wanted)}: read the state again"
+            )
+
+    def _require_allowed(self, voice: VoiceEntry, request: PointerRequest) -> None:
+        said = _said(request)
+        self._switchboard.require_storable(voice, said)
+        if request.watch is not None:
+            self._switchboard.require_storable(voice, Said(request.watch.previous))
+        for revision in (said.active, said.candidate):
+            report = voice.revisions[revision].full if revision else None
+            if report and report.phase is ProbePhase.FAILED and revision not in voice.protected:
+                why = "; ".join(report.reasons) or "see its report"
+                raise NotReady(f"{str(revision)[:10]} of {voice.name} failed its verification ({why}): not flipped to")
+
+    def _flip(self, voice: VoiceEntry, request: PointerRequest) -> int:
+        said = _said(request)
+        before = (voice.watch, voice.consistency, voice.self_reverted)
+        voice.watch = _next_watch(voice, request)
+        voice.consistency = request.consistency
+        voice.self_reverted = None
+        try:
+            stored_ns = self._switchboard.store(voice, said)
+        except BaseException:
+            voice.watch, voice.consistency, voice.self_reverted = before
+            raise
+        if before[0] is not None and said.active == before[0].previous:
+            self._switchboard.purge(voice, before[0].revision)
+        return stored_ns
+
+    # --- at a time --------------------------------------------------------------------------------------------------
+
+    def _arm(self, voice: VoiceEntry, request: PointerRequest, command: Command) -> None:
+        self._disarm(voice)
+        voice.fence = command.fence
+        voice.armed = Armed(request, command.fence)
+        self._books.record_voice(voice)
+        self._set_timer(voice, voice.armed)
+
+    def _disarm(self, voice: VoiceEntry) -> None:
+        timer = self._timers.pop(str(voice.name), None)
+        if timer is not None:
+            timer.cancel()
+        voice.armed = None
+
+    def _set_timer(self, voice: VoiceEntry, armed: Armed) -> None:
+        at_ns = armed.request.at_ns or 0
+        delay_s = max(0.0, (at_ns - time.time_ns()) / 1e9)
+        self._timers[str(voice.name)] = asyncio.get_running_loop().call_later(
+            delay_s, self._fire, str(voice.name), armed
+        )
+
+    def _fire(self, name: str, armed: Armed) -> None:
+        """The time has come. Whatever changed since it was armed is checked again."""
+        voice = self._books.voices.get(name)
+        if voice is None or voice.armed is not armed:
+            return
+        self._timers.pop(name, None)
+        voice.armed = None
+        try:
+            _require_in_time(armed.request)
+            self._require_expected(voice, armed.request)
+            self._require_allowed(voice, armed.request)
+            self._flip(voice, armed.request)
+        except (Conflict, NotReady) as error:
+            self._books.event("ArmedFlipDropped", str(error), voice=voice.name, warning=True)
+            self._books.record_voice(voice)
+            return
+        self.lateness_ms = (time.time_ns() - (armed.request.at_ns or 0)) / 1e6
+        self._books.event("ArmedFlipStored", f"{self.lateness_ms:.1f} ms after its time", voice=voice.name)
+
+
+def _said(request: PointerRequest) -> Said:
+    weight = request.weight if request.candidate else 0
+    return Said(request.active, request.candidate, request.mode, weight)
+
+
+def _check_pointer(request: PointerRequest) -> None:
+    if request.candidate is not None and request.active is None:
+        raise InvalidCommand("candidate: needs an active revision beside it")
+    if request.weight and request.candidate is None:
+        raise InvalidCommand(f"weight: {request.weight} means nothing without a candidate")
+    if request.candidate is not None and request.candidate == request.active:
+        raise InvalidCommand("candidate: is the active revision")
+    if request.watch is not None and request.active is None:
+        raise InvalidCommand("watch: needs an active revision to be watched")
+
+
+def _require_in_time(request: PointerRequest) -> None:
+    if request.at_ns is None:
+        return
+    late_s = (time.time_ns() - request.at_ns) / 1e9
+    if late_s > LATEST_AFTER_S:
+        raise Conflict(f"atNs: {request.at_ns} is {late_s:.1f} s ago, more than {LATEST_AFTER_S:g} s: too late to flip")
+
+
+def _next_watch(voice: VoiceEntry, request: PointerRequest) -> WatchState | None:
+    """The watch after this flip: a new one; the open one while its revision goes on speaking; else none."""
+    if request.watch is not None and request.active is not None:
+        old = voice.watch
+        same = old is not None and (old.revision, old.terms) == (request.active, request.watch)
+        return WatchState(
+            previous=request.watch.previous,
+            revision=request.active,
+            since_ns=old.since_ns if old is not None and same else time.time_ns(),
+            terms=request.watch,
+        )
+    return voice.watch if voice.watch and voice.watch.revision == request.active else None
+
+
+def _short(pair: tuple[str | None, str | None]) -> str:
+    active, candidate = ((name[:10] if name else "none") for name in pair)
+    return f"active {active}, candidate {candidate}"

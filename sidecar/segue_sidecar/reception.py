@@ -1,0 +1,186 @@
+"""The door for workers: hears them out, keeps the roster, passes on what they say.
+
+A worker that breaks the protocol is disconnected, with an event that says how; it may come back. Its memory counts as
+held until it says otherwise or is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+from segue.errors import HandoffError, MemoryError_
+from segue.memory.adoption import Introduction, receive_introduction
+from segue.memory.handoff import Connection, ConnectionLost, HandoffListener
+from segue.memory.messages import (
+    Bye,
+    Failed,
+    Ready,
+    Retired,
+    Stuck,
+    Unavailable,
+    Want,
+)
+from segue.memory.stats_reader import StatsReader
+from segue_sidecar.books import Books
+from segue_sidecar.evidence import Evidence
+from segue_sidecar.recovery import Recovery
+from segue_sidecar.switchboard import Switchboard
+from segue_sidecar.workers import Worker, WorkerPhase, is_dead, make_worker
+
+logger = logging.getLogger(__name__)
+
+_INTRODUCTION_S = 10.0
+_COLD_RETRY_S = 5.0
+
+
+class Reception:
+    """Accepts workers for as long as the sidecar runs."""
+
+    def __init__(
+        self,
+        *,
+        listener: HandoffListener,
+        books: Books,
+        switchboard: Switchboard,
+        evidence: Evidence,
+        recovery: Recovery,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._listener = listener
+        self._books = books
+        self._switchboard = switchboard
+        self._evidence = evidence
+        self._recovery = recovery
+        self._on_change = on_change
+
+    async def run(self) -> None:
+        """Accept until cancelled; each worker has a task of its own."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                connection = await self._listener.accept()
+                group.create_task(self._attend(connection), name=f"worker pid {connection.peer.pid}")
+
+    def bury_the_dead(self) -> None:
+        """Once a second: of those whose connection is lost, who is really gone?"""
+        for worker in self._switchboard.roster:
+            if worker.connection.closed and is_dead(worker):
+                self._bury(worker)
+
+    def hung(self, *, now_s: float, deadline_s: float) -> list[tuple[Worker, int]]:
+        """Who has not answered which offer for longer than `deadline_s`."""
+        return [
+            (worker, handle)
+            for worker in self._switchboard.roster.connected()
+            for handle, offered_s in worker.offered.items()
+            if now_s - offered_s > deadline_s
+        ]
+
+    async def _attend(self, connection: Connection) -> None:
+        """One worker, from its first word to its last. Nothing that it does may end the sidecar."""
+        worker: Worker | None = None
+        try:
+            worker = await self._register(connection)
+            while True:
+                with await connection.receive() as received:
+                    self._hear(worker, received.message)
+        except ConnectionLost as error:
+            logger.info("worker %s: %s", worker.id if worker else connection.peer.pid, error)
+        except (HandoffError, MemoryError_) as error:
+            name = worker.id if worker else f"pid {connection.peer.pid}"
+            self._books.event("WorkerTalkedNonsense", f"worker {name} was disconnected: {error}", warning=True)
+        finally:
+            connection.close()
+            if worker is not None:
+                self._part_from(worker)
+
+    async def _register(self, connection: Connection) -> Worker:
+        with await receive_introduction(connection, timeout_s=_INTRODUCTION_S) as introduction:
+            worker = self._make(introduction, connection)
+            try:
+                self._take_place(worker)
+                self._recovery.heard(worker, introduction)
+            except BaseException:
+                self._switchboard.roster.remove(worker)
+                worker.stats.close()
+                raise
+            page_id = introduction.hello.page_id
+        await self._recovery.settled.wait()
+        await self._switchboard.welcome(worker, page_id=page_id)
+        self._on_change()
+        return worker
+
+    def _make(self, introduction: Introduction, connection: Connection) -> Worker:
+        fd = introduction.take_stats()
+        try:
+            return make_worker(introduction.hello, connection, StatsReader(fd))
+        finally:
+            os.close(fd)
+
+    def _take_place(self, worker: Worker) -> None:
+        """Put the worker at its place; whoever was there is dead, or the same process under an older connection."""
+        before = self._switchboard.roster.get(worker.id)
+        if before is not None:
+            before.connection.close()
+            if (before.pid, before.started) != (worker.pid, worker.started):
+                self._bury(before)
+            else:
+                before.stats.close()
+        self._switchboard.roster.add(worker)
+        self._evidence.meet(worker)
+        self._books.record_worker(worker.id, pid=worker.pid, started=worker.started)
+        self._books.touch()
+
+    def _hear(self, worker: Worker, message: object) -> None:
+        match message:
+            case Ready():
+                self._switchboard.answered_ready(worker, message.handle)
+            case Failed():
+                self._switchboard.answered_failed(
+                    worker, message.handle, reason=message.reason, message=message.message
+                )
+            case Retired():
+                self._switchboard.answered_retired(worker, message.handle)
+            case Stuck():
+                worker.phase = WorkerPhase.STUCK
+                self._books.event(
+                    "WorkerStuck",
+                    f"worker {worker.id} cannot let handle {message.handle} go: {message.message}",
+                    warning=True,
+                )
+            case Want():
+                refusal = "no revision of it is active on this pod"
+                worker.send(
+                    Unavailable(voice=message.voice, reason="Cold", message=refusal, retry_after_s=_COLD_RETRY_S)
+                )
+            case Bye():
+                worker.live = False
+                self._books.touch()
+            case _:
+                raise HandoffError(f"{type(message).__name__} is not what a worker says once it is introduced")
+        self._on_change()
+
+    def _part_from(self, worker: Worker) -> None:
+        if self._switchboard.roster.get(worker.id) is not worker:
+            return
+        worker.phase = WorkerPhase.LOST
+        self._switchboard.part_from(worker)
+        if is_dead(worker):
+            self._bury(worker)
+        self._on_change()
+
+    def _bury(self, worker: Worker) -> None:
+        lost = self._evidence.bury(worker)
+        for (voice, revision), count in lost.items():
+            logger.warning("worker %s died with %d requests of %s %s open", worker.id, count, voice, revision[:10])
+        self._books.event(
+            "WorkerDied",
+            f"worker {worker.id} (pid {worker.pid}) died with {sum(lost.values())} requests open",
+            warning=True,
+        )
+        self._switchboard.bury(worker, lost)
+        self._books.forget_worker(worker.id)
+        worker.stats.close()
+        self._on_change()

@@ -1,0 +1,40 @@
+"""The books as the control API shows them."""
+
+from __future__ import annotations
+
+from segue.wire import PartState, Pointer, ProbeReport, RevisionState, VoiceState
+from segue_sidecar.books import RevisionEntry, VoiceEntry
+
+
+def revision_state(entry: RevisionEntry) -> RevisionState:
+    """One revision, without the details of its report."""
+    return RevisionState(
+        revision=entry.revision,
+        phase=entry.phase,
+        reason=entry.reason,
+        message=entry.message,
+        progress=entry.progress,
+        handle=entry.handle,
+        parts=tuple(PartState(name=part.name, digest=part.digest, size_bytes=part.size_bytes) for part in entry.parts),
+        report=without_details(entry.report) if entry.report else None,
+        since_ns=entry.since_ns,
+    )
+
+
+def voice_state(entry: VoiceEntry, *, pointer: Pointer) -> VoiceState:
+    """One voice with its revisions."""
+    return VoiceState(
+        uid=entry.uid,
+        fence=str(entry.fence),
+        slot=entry.slot,
+        pointer=pointer,
+        revisions={name: revision_state(revision) for name, revision in entry.revisions.items()},
+        watch=entry.watch,
+        armed=entry.armed.request if entry.armed else None,
+        self_reverted=entry.self_reverted,
+    )
+
+
+def without_details(report: ProbeReport) -> ProbeReport:
+    """A report as the state carries it: figures, not cases."""
+    return report if report.details is None else report.model_copy(update={"details": None})

@@ -1,0 +1,371 @@
+"""Bringing revisions into memory, and making room for them.
+
+One task per revision follows it from Queued to Offering; from there the workers' answers make it Ready (`switchboard`).
+The slow and the dangerous is done by children; here is only the order of things, and what each failure means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segue.errors import PoolExhausted, SegueError
+from segue.memory import memfd
+from segue.memory.eviction import Resident, choose_evictions
+from segue.memory.interface import Allocation, WeightMemory
+from segue.memory.messages import PartRef
+from segue.wire import FileSource, ProbeKind, ProbePhase, ProbeReport, RevisionPhase
+from segue_sidecar.books import Books, RevisionEntry
+from segue_sidecar.child import ChildFailed, ChildKind, Nursery
+from segue_sidecar.config import Config
+from segue_sidecar.engines import place_of
+from segue_sidecar.sources import Allowed, merged
+from segue_sidecar.switchboard import Switchboard, language_of, part_document
+
+logger = logging.getLogger(__name__)
+
+Uses = Callable[[str, str], tuple[float, float]]
+"""Voice and revision to (decayed uses, monotonic seconds of the last one)."""
+
+_STAGES = {
+    "fetch": RevisionPhase.FETCHING,
+    "verify": RevisionPhase.VERIFYING,
+    "fill": RevisionPhase.PREPARING,
+    "speak": RevisionPhase.PROVING,
+}
+
+
+class _NoRoom(SegueError):
+    """The pool has no room now; carries what is needed."""
+
+    def __init__(self, error: PoolExhausted, needed_bytes: int) -> None:
+        self.needed_bytes = needed_bytes
+        super().__init__(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A revision's files in the cache."""
+
+    paths: Mapping[str, str]
+    reference: str | None
+
+
+class Residency:
+    """All bringing-up that is under way."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        books: Books,
+        memory: WeightMemory,
+        switchboard: Switchboard,
+        nursery: Nursery,
+        uses: Uses,
+    ) -> None:
+        self._config = config
+        self._books = books
+        self._memory = memory
+        self._switchboard = switchboard
+        self._nursery = nursery
+        self._uses = uses
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(config.limits.preloads)
+        self.settled = False
+
+    # --- from outside -----------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Start what is queued and has no task, where there is (or can be made) room. Call it when anything changed."""
+        if not self.settled:
+            return
+        for entry in list(self._books.revisions()):
+            if entry.phase is RevisionPhase.QUEUED and entry.owner not in self._tasks and self._may_try(entry):
+                self._tasks[entry.owner] = asyncio.create_task(self._run(entry), name=f"bring up {entry.owner}")
+
+    async def stop(self, entry: RevisionEntry) -> None:
+        """Give up bringing a revision up; its child is gone afterwards."""
+        task = self._tasks.get(entry.owner)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def close(self) -> None:
+        """Give up everything."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def fail(self, entry: RevisionEntry, reason: str, message: str) -> None:
+        """The revision cannot be used: remember why, and give back what it holds."""
+        logger.warning("%s: %s: %s", entry.owner, reason, message)
+        self._switchboard.retire(entry, forget=False)
+        self._books.move(entry, RevisionPhase.FAILED, reason=reason, message=message)
+        self._books.event(reason, f"revision {entry.revision[:10]}: {message}", voice=entry.voice, warning=True)
+        self._books.record_revision(entry)
+
+    # --- the way up -------------------------------------------------------------------------------------------------
+
+    async def _run(self, entry: RevisionEntry) -> None:
+        try:
+            async with self._turns:
+                await self._bring_up(entry)
+        except _NoRoom as error:
+            self._queue(entry, error)
+        except ChildFailed as error:
+            self.fail(entry, error.reason, str(error))
+        except SegueError as error:
+            self.fail(entry, type(error).__name__.rstrip("_"), str(error))
+        except Exception as error:  # a task's outermost point: a mistake of ours must not leave the revision hanging
+            logger.exception("bringing up %s failed", entry.owner)
+            self.fail(entry, "InternalError", f"{type(error).__name__}: {error}")
+        finally:
+            self._tasks.pop(entry.owner, None)
+
+    async def _bring_up(self, entry: RevisionEntry) -> None:
+        place = place_of(entry.request.engine, self._config.engines)
+        self._books.move(entry, RevisionPhase.FETCHING)
+        files = await self.fetch(entry)
+        self._books.move(entry, RevisionPhase.PREPARING)
+        await self._prepare(entry, files, place)
+        self._books.move(entry, RevisionPhase.PROVING)
+        await self._prove(entry, place)
+        self._switchboard_offer(entry)
+
+    def _switchboard_offer(self, entry: RevisionEntry) -> None:
+        self._books.new_handle(entry)
+        self._books.record_counters()
+        self._books.move(entry, RevisionPhase.OFFERING)
+        self._books.record_revision(entry)
+        self._switchboard.offer_all(entry)
+
+    async def fetch(self, entry: RevisionEntry) -> Files:
+        """Have all files of a revision in the cache: digests, sizes and signature hold. Raises `ChildFailed`."""
+        sources: dict[str, FileSource] = dict(entry.request.weights)
+        if entry.request.reference is not None:
+            sources["reference"] = entry.request.reference
+        allowed = self.allowed(entry.voice.namespace)
+        signature = entry.request.signature
+        job = {
+            "files": [
+                {"name": name, "uri": source.uri, "sha256": source.sha256, "size_bytes": source.size_bytes}
+                for name, source in sources.items()
+            ],
+            "prefixes": allowed.prefixes,
+            "privateAddresses": allowed.private_addresses,
+            "cache": str(self._config.cache_directory),
+            "cacheBytes": self._config.limits.cache_bytes,
+            "fileBytes": self._config.limits.file_bytes,
+            "keep": sorted(self._cached_digests()),
+            "signature": {"uri": signature.uri, "trustedKeys": self._config.trusted_keys}
+            if signature.required or signature.uri
+            else None,
+        }
+        result = await self._child(ChildKind.FETCH, job, entry, deadline_s=self._config.deadlines.fetch_s)
+        paths = {name: str(file["path"]) for name, file in result["files"].items()}
+        reference = paths.pop("reference", None) if entry.request.reference is not None else None
+        return Files(paths, reference)
+
+    async def _prepare(self, entry: RevisionEntry, files: Files, place: str) -> None:
+        """Prepare, fill and seal; afterwards the entry has its parts, and the pool knows it as their owner."""
+        filling: dict[str, Allocation] = {}
+        plan: list[PartRef] = []
+
+        async def answer(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[int]]:
+            plan.extend(_planned(message))
+            filling.update(self._take_memory(entry, plan))
+            # A description of its own for the child: the lease sees it until the child is gone.
+            fds = [memfd.reopen(allocation.fd, os.O_RDWR) for allocation in filling.values()]
+            return {"fill": list(filling)}, fds
+
+        reference = entry.request.reference
+        job = {
+            "place": place,
+            "files": dict(files.paths),
+            "reference": {"path": files.reference, "text": reference.text, "language": reference.language}
+            if reference and files.reference
+            else None,
+            "options": entry.request.options,
+            "tensorBytes": self._config.limits.tensor_bytes,
+            "voiceBytes": self._config.limits.voice_bytes,
+        }
+        try:
+            result = await self._child(
+                ChildKind.PREPARE, job, entry, deadline_s=self._config.deadlines.prepare_s, answer=answer
+            )
+            self._seal(entry, plan, filling)
+        except BaseException:
+            for allocation in filling.values():
+                self._memory.abandon(allocation)
+            for part in plan:
+                self._memory.release(part.digest, owner=entry.owner)
+            self._memory.reap()
+            raise
+        entry.parts, entry.build = tuple(plan), str(result["build"])
+
+    def _take_memory(self, entry: RevisionEntry, plan: Sequence[PartRef]) -> dict[str, Allocation]:
+        """Share the parts that are resident, allocate for the others; all or nothing."""
+        missing: list[PartRef] = []
+        for part in plan:
+            try:
+                self._memory.retain(part.digest, owner=entry.owner)
+            except KeyError:
+                missing.append(part)
+        needed = sum(part.size_bytes for part in missing)
+        self._make_room(entry, needed)
+        taken: dict[str, Allocation] = {}
+        try:
+            for part in missing:
+                taken[part.name] = self._memory.allocate(part.size_bytes, name=part.name)
+        except BaseException as error:
+            for allocation in taken.values():
+                self._memory.abandon(allocation)
+            if isinstance(error, PoolExhausted):
+                raise self._no_room(entry, error, needed) from error
+            raise
+        return taken
+
+    def _seal(self, entry: RevisionEntry, plan: Sequence[PartRef], filling: dict[str, Allocation]) -> None:
+        promised = {part.name: part for part in plan}
+        for name in list(filling):
+            sealed = self._memory.seal(filling.pop(name), owner=entry.owner)
+            if sealed != promised[name]:
+                self._memory.release(sealed.digest, owner=entry.owner)
+                raise ChildFailed("ArenaCorrupt", f"part {name} was planned as {promised[name]}, written as {sealed}")
+
+    async def _prove(self, entry: RevisionEntry, place: str) -> None:
+        job = {
+            "place": place,
+            "parts": part_document(entry.parts),
+            "options": entry.request.options,
+            "device": self._config.pod.device_class,
+            "language": language_of(entry),
+        }
+        fds = [self._memory.export(part.digest) for part in entry.parts]
+        shown = await self._child(ChildKind.PROVE, job, entry, fds=fds, deadline_s=self._config.deadlines.prove_s)
+        entry.sentence = ProbeReport(
+            key="",
+            kind=ProbeKind.SENTENCE,
+            phase=ProbePhase.PASSED,
+            done=1,
+            total=1,
+            engine_build=str(shown["build"]),
+            device_class=self._config.pod.device_class,
+            finished_ns=time.time_ns(),
+            details=dict(shown),
+        )
+
+    async def _child(
+        self, kind: ChildKind, job: Mapping[str, Any], entry: RevisionEntry, **more: Any
+    ) -> Mapping[str, Any]:
+        def progress(stage: str, done: int, total: int) -> None:
+            phase = _STAGES.get(stage, entry.phase)
+            # A prover hashes the sealed arena, too, but the revision is past Verifying then.
+            if entry.phase in (RevisionPhase.FETCHING, RevisionPhase.VERIFYING):
+                self._books.move(entry, phase)
+            self._books.show_progress(entry, done=done, total=total)
+
+        return await self._nursery.run(kind, job, progress=progress, **more)
+
+    # --- room -------------------------------------------------------------------------------------------------------
+
+    def allowed(self, namespace: str) -> Allowed:
+        """What voices of a namespace may name."""
+        rules = (rule for rule in self._config.sources if "*" in rule.namespaces or namespace in rule.namespaces)
+        return merged(Allowed(prefixes=r.uri_prefixes, private_addresses=r.private_addresses) for r in rules)
+
+    def _make_room(self, entry: RevisionEntry, needed_bytes: int) -> None:
+        """Evict what may go, if that is enough; what workers still map is free only later."""
+        usage = self._memory.usage()
+        missing = needed_bytes - usage.free_bytes - usage.lingering_bytes
+        chosen = choose_evictions(self._residents(), needed_bytes=missing, now_s=time.monotonic())
+        for owner in chosen or ():
+            victim = next(one for one in self._books.revisions() if one.owner == owner)
+            self._books.event(
+                "Evicted",
+                f"revision {victim.revision[:10]} made room for {entry.voice} {entry.revision[:10]}",
+                voice=victim.voice,
+            )
+            self._books.move(victim, RevisionPhase.RETIRING, reason="Evicted")
+            self._switchboard.retire(victim, forget=True)
+        self._memory.reap()
+
+    def _residents(self) -> list[Resident]:
+        found = []
+        for entry in self._books.revisions():
+            if entry.parts:
+                uses, last_used_s = self._uses(str(entry.voice), entry.revision)
+                found.append(
+                    Resident(
+                        revision=entry.owner,
+                        parts={part.digest: part.size_bytes for part in entry.parts},
+                        protected=entry.phase is not RevisionPhase.READY or self._is_needed(entry),
+                        uses=uses,
+                        last_used_s=last_used_s,
+                    )
+                )
+        return found
+
+    def _is_needed(self, entry: RevisionEntry) -> bool:
+        """Protected by its voice; or the one shadow of a voice whose rollout may be about to flip to it."""
+        voice = self._books.voices[str(entry.voice)]
+        if entry.revision in voice.protected:
+            return True
+        newest = max(voice.revisions.values(), key=lambda one: one.since_ns)
+        return newest is entry
+
+    def _no_room(self, entry: RevisionEntry, error: PoolExhausted, needed_bytes: int) -> SegueError:
+        """Later, or never: with the voice's own active revision beside it, the revision must fit into the budget."""
+        voice = self._books.voices[str(entry.voice)]
+        beside = {
+            part.digest: part.size_bytes
+            for name in voice.protected
+            if name in voice.revisions
+            for part in voice.revisions[name].parts
+        }
+        least = needed_bytes + sum(beside.values())
+        if least > error.budget_bytes:
+            return PoolExhausted(
+                f"needs {needed_bytes} bytes beside {least - needed_bytes} of the voice's own, but the whole pool has "
+                f"{error.budget_bytes}: it can never fit; raise pool.budgetBytes",
+                needed_bytes=needed_bytes,
+                free_bytes=error.free_bytes,
+                budget_bytes=error.budget_bytes,
+            )
+        return _NoRoom(error, needed_bytes)
+
+    def _queue(self, entry: RevisionEntry, error: _NoRoom) -> None:
+        entry.needed_bytes = error.needed_bytes
+        self._books.move(entry, RevisionPhase.QUEUED, reason="PoolFull", message=str(error))
+
+    def _may_try(self, entry: RevisionEntry) -> bool:
+        if entry.reason != "PoolFull":
+            return True
+        usage = self._memory.usage()
+        if usage.free_bytes >= entry.needed_bytes:
+            return True
+        missing = entry.needed_bytes - usage.free_bytes - usage.lingering_bytes
+        return missing > 0 and bool(choose_evictions(self._residents(), needed_bytes=missing, now_s=time.monotonic()))
+
+    def _cached_digests(self) -> set[str]:
+        found: set[str] = set()
+        for entry in self._books.revisions():
+            found.update(source.sha256 for source in entry.request.weights.values())
+            if entry.request.reference is not None:
+                found.add(entry.request.reference.sha256)
+        return found
+
+
+def _planned(message: Mapping[str, Any]) -> list[PartRef]:
+    try:
+        return [PartRef(name=each["name"], digest=each["digest"], size_bytes=each["size"]) for each in message["plan"]]
+    except (KeyError, TypeError) as error:
+        raise ChildFailed("ChildTalkedNonsense", f"a plan that cannot be read: {error}") from error
