@@ -37,7 +37,7 @@ class MemoryUsage:
     used_bytes
         Resident parts, parts being filled, and parts let go that somebody may still hold.
     lingering_bytes
-        The share of `used_bytes` that was let go but is not proven free.
+        The share of `used_bytes` that was let go, but may still be held or is on its way back to the kernel.
     spare_bytes
         Pre-faulted and not yet used; given up when room is needed.
     peak_bytes

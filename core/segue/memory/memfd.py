@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import stat
 from collections.abc import Sequence
 
@@ -153,3 +154,14 @@ def close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+def raise_descriptor_limit() -> int:
+    """Allow this process as many descriptors as it may have; returns how many. Call it first thing.
+
+    A worker keeps one descriptor per arena (to give it back), the sidecar one more, and the usual soft limit of 1,024
+    is less than 300 voices with their previous revisions need.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -28,6 +28,9 @@ MAX_MESSAGE_BYTES = 16 * 1024
 MAX_FDS = 32
 """Descriptors in one message; more parts than this no revision has."""
 
+MAX_HOLDINGS = 4_096
+"""Revisions that one worker can give back."""
+
 Handle = Annotated[int, Field(ge=1, le=MAX_HANDLE)]
 Slot = Annotated[int, Field(ge=0, lt=SLOTS)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -113,7 +116,7 @@ class Hello:
     pid: Annotated[int, Field(ge=1)]
     generation: Annotated[int, Field(ge=0)] = 0
     page_id: Annotated[int, Field(ge=0)] = 0
-    holding: Annotated[int, Field(ge=0, le=MAX_HANDLE)] = 0
+    holding: Annotated[int, Field(ge=0, le=MAX_HOLDINGS)] = 0
     serving: bool = False
     version: Annotated[int, Field(ge=1)] = PROTOCOL_VERSION
     kind: Literal["hello"] = "hello"

@@ -107,7 +107,7 @@ class Pool:
         return MemoryUsage(
             budget_bytes=self._budget_bytes,
             used_bytes=self._used_bytes(),
-            lingering_bytes=sum(_pages(hold.size_bytes) for _, hold in self._lingering),
+            lingering_bytes=sum(_pages(hold.size_bytes) for _, hold in self._lingering) + self._leaving_bytes(),
             spare_bytes=self._held_by_spares(),
             peak_bytes=self._peak_bytes,
         )
@@ -304,10 +304,12 @@ class Pool:
 
     def _used_bytes(self) -> int:
         holds = [*self._resident.values(), *(hold for _, hold in self._lingering)]
-        self._leaving = [disposal for disposal in self._leaving if not disposal.done]
         filling_bytes = sum(taken_bytes for _, taken_bytes in self._filling.values())
-        leaving_bytes = sum(disposal.size_bytes for disposal in self._leaving)
-        return sum(_pages(hold.size_bytes) for hold in holds) + filling_bytes + leaving_bytes
+        return sum(_pages(hold.size_bytes) for hold in holds) + filling_bytes + self._leaving_bytes()
+
+    def _leaving_bytes(self) -> int:
+        self._leaving = [disposal for disposal in self._leaving if not disposal.done]
+        return sum(disposal.size_bytes for disposal in self._leaving)
 
     def _held_by_spares(self) -> int:
         return sum(spare.ready_bytes for spare in self._spares)
@@ -322,7 +324,7 @@ class Pool:
         lingering_bytes = self.usage().lingering_bytes
         raise PoolExhausted(
             f"{name} needs {_mib(size_bytes)}, but {_mib(max(0, free_bytes))} of the pool's {_mib(self._budget_bytes)} "
-            f"are free ({_mib(lingering_bytes)} more once workers let go): raise the budget, or let revisions go",
+            f"are free ({_mib(lingering_bytes)} more when what was let go is back): raise the budget, or let revisions go",
             needed_bytes=size_bytes,
             free_bytes=max(0, free_bytes),
             budget_bytes=self._budget_bytes,

@@ -103,7 +103,7 @@ def test_a_restarted_sidecar_adopts_page_and_arenas_and_flips_go_on() -> None:
     run(body)
 
 
-def test_a_thousand_holdings_pass_through_a_socket_that_takes_few() -> None:
+def test_hundreds_of_holdings_pass_through_a_socket_that_takes_few() -> None:
     async def body(sidecar: Connection, worker: Connection) -> None:
         one = held(1)
 
