@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from segue.errors import MemoryError_
+from segue.memory.page import PointerPage, Word
+
 
 class Peer:
     """The test's end of a peer process."""
@@ -65,6 +68,7 @@ class _Commands:
 
     def __init__(self) -> None:
         self._maps: list[mmap.mmap] = []
+        self._pages: list[PointerPage] = []
 
     def become(self, uid: int) -> str:
         """Give up root for another UID, as an ordinary process of that UID (with access to its own /proc)."""
@@ -74,6 +78,23 @@ class _Commands:
         set_dumpable = 4
         ctypes.CDLL(None).prctl(set_dumpable, 1)
         return f"uid {os.getuid()}"
+
+    def create_page(self) -> int:
+        """Make a pointer page with one word, as a sidecar does; returns the descriptor that a worker would get."""
+        page = PointerPage.create()
+        page.store(3, Word(active=9, epoch=4))
+        self._pages.append(page)
+        return page.export()
+
+    def adopt_page(self, fd: int) -> str:
+        """Go on with a page, as a restarted sidecar does: flip slot 3 to handle 10."""
+        try:
+            page = PointerPage.adopt(fd)
+        except MemoryError_ as error:
+            return str(error)
+        page.store(3, page.load(3).followed_by(active=10))
+        self._pages.append(page)
+        return "adopted"
 
     def map(self, fd: int, *, write: bool = False) -> str:
         """Map the file, keep the mapping."""

@@ -4,6 +4,10 @@ Separate from the pool because the layout is a contract between the child that w
 workers that map, and because the content is hostile until it was checked.
 
 The layout is described in `arena_header`.
+
+290 MB in 24 tensors (2-core Linux 6.18, CPython 3.11, beside other work): digest 260 ms, writing with the digest 260 ms
+into warm pages and 285 ms into fresh ones, sealing 2 ms, mapping and checking the header 0.2 ms, prefaulting 28 to
+54 ms, verifying 205 to 285 ms.
 """
 
 from __future__ import annotations

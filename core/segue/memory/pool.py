@@ -324,7 +324,8 @@ class Pool:
         lingering_bytes = self.usage().lingering_bytes
         raise PoolExhausted(
             f"{name} needs {_mib(size_bytes)}, but {_mib(max(0, free_bytes))} of the pool's {_mib(self._budget_bytes)} "
-            f"are free ({_mib(lingering_bytes)} more when what was let go is back): raise the budget, or let revisions go",
+            f"are free ({_mib(lingering_bytes)} more when what was let go is back): "
+            "raise the budget, or let revisions go",
             needed_bytes=size_bytes,
             free_bytes=max(0, free_bytes),
             budget_bytes=self._budget_bytes,

@@ -1,7 +1,8 @@
 """The stats page as a worker writes it: what it did, readable by others while it lives and after it died.
 
-Separate from `stats_reader`, which trusts nothing in here. Writing costs well under a microsecond and never waits for a
-reader. Methods may be called from the loop and from the engine thread: one lock of the page makes `+= 1` whole.
+Separate from `stats_reader`, which trusts nothing in here. A call takes 0.8 to 2.3 microseconds (2-core Linux 6.18,
+CPython 3.11, beside other work) and never waits for a reader. Methods may be called from the loop and from the engine
+thread: one lock of the page makes `+= 1` whole.
 """
 
 from __future__ import annotations

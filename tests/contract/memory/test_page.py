@@ -17,6 +17,8 @@ from segue.errors import ArenaCorrupt
 from segue.memory import memfd
 from segue.memory.page import COLD, PAGE_BYTES, SLOTS, Mode, PageReader, PointerPage, Word
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="starting a process under another UID takes root")
+
 words = st.builds(
     lambda active, candidate, mode, weight, epoch: Word(
         active=active, candidate=candidate, mode=mode, weight=weight if candidate else 0, epoch=epoch
@@ -104,7 +106,7 @@ def test_what_a_worker_gets_is_read_only() -> None:
     page.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="starting a process under another UID takes root")
+@needs_root
 def test_a_worker_of_another_uid_can_neither_write_reopen_nor_chmod_the_page() -> None:
     page = PointerPage.create()
     lent = page.export()
@@ -145,6 +147,27 @@ def test_a_restarted_sidecar_goes_on_with_a_workers_page() -> None:
     assert reader.load(3) == Word(active=10, epoch=5)
     reader.close()
     adopted.close()
+    os.close(lent)
+
+
+@needs_root
+def test_only_a_sidecar_of_the_same_uid_can_go_on_with_a_page() -> None:
+    sidecar_uid, server_uid = 65_533, 65_534
+    with Peer() as first:
+        assert first.ask("become", uid=sidecar_uid) == f"uid {sidecar_uid}"
+        exported = first.ask("create_page")
+        lent = os.open(f"/proc/{first.pid}/fd/{exported}", os.O_RDONLY)
+        first.kill()
+    reader = PageReader(lent)
+    with Peer(fds=[lent]) as worker:
+        worker.ask("become", uid=server_uid)
+        assert "belongs to uid 65533" in worker.ask("adopt_page", fd=lent)
+    assert reader.load(3) == Word(active=9, epoch=4)
+    with Peer(fds=[lent]) as second:
+        second.ask("become", uid=sidecar_uid)
+        assert second.ask("adopt_page", fd=lent) == "adopted"
+    assert reader.load(3) == Word(active=10, epoch=5)
+    reader.close()
     os.close(lent)
 
 
