@@ -1,6 +1,6 @@
 """What Segue saves: the same swap done the usual ways, in the same run, under the same load.
 
-Three contestants take turns under an open loop at half of the slowest one's capacity: *in place* (the serving process
+Three contestants take turns under an open loop at half of what a usual server can do: *in place* (the serving process
 loads each half and assigns it), *restart* (stop, load, start), and Segue. For each: how long nobody got an answer, how
 many requests failed, how many answers held sound of two versions.
 """
@@ -8,6 +8,7 @@ many requests failed, how many answers held sound of two versions.
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -35,7 +36,7 @@ from segue_cli.measure.latency import Interval, Spread, latencies_ms, longest_si
 from segue_cli.measure.load_process import LoadProcess
 from segue_cli.measure.mixed import judge_records
 from segue_cli.measure.renderings import Renderings, RevisionFiles
-from segue_cli.measure.shots import LoadPlan, Mode, OpenLoop, Record, Shot, failures
+from segue_cli.measure.shots import ClosedLoop, LoadPlan, Mode, OpenLoop, Record, Shot, failures
 from segue_cli.measure.texts import TEXTS
 from segue_cli.measure.variants import numbered
 from segue_cli.up.configs import NAMESPACE
@@ -45,17 +46,24 @@ AFTER_S = 1.0
 """A swap's interval ends so long after the swap itself: answers delayed by it are still to come."""
 
 
+SHOTS = tuple(
+    Shot(voice=VOICE, text=f"{text} {TEXTS[-1 - number]}", seed=number, mode=Mode.CHUNKED, response_format="pcm")
+    for number, text in enumerate(TEXTS[:32])
+)
+LOAD_SHARE = 0.5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """How many swaps of each contestant, how far apart."""
 
     swaps: int
     gap_s: float
-    rate_per_s: float
+    calibration_s: float
 
 
-FULL = Size(swaps=8, gap_s=2.5, rate_per_s=12)
-SHORT = Size(swaps=3, gap_s=1.5, rate_per_s=12)
+FULL = Size(swaps=8, gap_s=2.5, calibration_s=4)
+SHORT = Size(swaps=3, gap_s=1.5, calibration_s=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,19 +106,15 @@ class Pair:
 
 
 async def contest(
-    port: int, pair: Pair, swap: Callable[[int], Awaitable[None]], *, size: Size, directory: Path
+    port: int, pair: Pair, swap: Callable[[int], Awaitable[None]], *, size: Size, rate_per_s: float, directory: Path
 ) -> Outcome:
     """Keep the load on, swap again and again, judge."""
-    shots = [
-        Shot(voice=VOICE, text=f"{text} {TEXTS[-1 - number]}", seed=number, mode=Mode.CHUNKED, response_format="pcm")
-        for number, text in enumerate(TEXTS[:32])
-    ]
     spool = directory / "spool"
     plan = LoadPlan(
         host="127.0.0.1",
         port=port,
-        shots=tuple(shots),
-        pace=OpenLoop(rate_per_s=size.rate_per_s),
+        shots=SHOTS,
+        pace=OpenLoop(rate_per_s=rate_per_s),
         max_s=600,
         spool=str(spool),
     )
@@ -124,7 +128,7 @@ async def contest(
             await asyncio.sleep(size.gap_s + AFTER_S)
         records = await asyncio.to_thread(load.stop)
     renderings = Renderings([pair.one, pair.other])
-    count = await asyncio.to_thread(judge_records, records, shots=shots, spool=spool, renderings=renderings)
+    count = await asyncio.to_thread(judge_records, records, shots=SHOTS, spool=spool, renderings=renderings)
     return Outcome(
         stall_s=Spread.of([longest_silence_s(records, interval) for interval in swaps]),
         quiet_s=max(longest_silence_s(records, interval) for interval in _between(swaps, records)),
@@ -148,15 +152,28 @@ class UsualServer:
     """A usual server in a process of its own."""
 
     def __init__(self, port: int, *, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         self.port = port
         self._log = directory / "usual.log"
         self._child: subprocess.Popen[bytes] | None = None
 
     async def start(self, files: RevisionFiles) -> None:
         """Start with these weights; returns once it answers."""
+        child = self._launch(files)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}") as client, asyncio.timeout(60):
+            while True:
+                try:
+                    if (await client.get("/healthz")).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    if child.poll() is not None:
+                        raise BenchFailed(f"the usual server ended: {self._log.read_text()[-2000:]}") from None
+                await asyncio.sleep(0.02)
+
+    def _launch(self, files: RevisionFiles) -> subprocess.Popen[bytes]:
         options = [f"--{half}={path}" for half, path in files.weights.items()]
         with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
+            self._child = child = subprocess.Popen(
                 [
                     sys.executable,
                     "-m",
@@ -166,22 +183,19 @@ class UsualServer:
                     *options,
                 ],
                 stderr=log,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}") as client, asyncio.timeout(60):
-            while True:
-                try:
-                    if (await client.get("/healthz")).status_code == 200:
-                        return
-                except httpx.TransportError:
-                    if self._child.poll() is not None:
-                        raise BenchFailed(f"the usual server ended: {self._log.read_text()[-2000:]}") from None
-                await asyncio.sleep(0.02)
+        return child
 
     async def stop(self) -> None:
         """SIGTERM: uvicorn finishes what is in flight."""
         if self._child is not None:
             self._child.terminate()
-            await asyncio.to_thread(self._child.wait, 30)
+            try:
+                await asyncio.to_thread(self._child.wait, 30)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
 
     async def reload(self, files: RevisionFiles) -> None:
         """One call for each half, as there is one setting for each."""
@@ -191,9 +205,24 @@ class UsualServer:
                 (await client.post("/set_weights", json=wanted)).raise_for_status()
 
 
-async def usual(pair: Pair, *, size: Size, directory: Path, restart: bool) -> Outcome:
+async def usual_capacity(pair: Pair, *, seconds: float, directory: Path) -> float:
+    """Answers per second of a usual server with two listeners."""
+    server = UsualServer(free_ports(1)[0], directory=directory)
+    await server.start(pair.one)
+    plan = LoadPlan(
+        host="127.0.0.1", port=server.port, shots=SHOTS, pace=ClosedLoop(concurrency=2), max_s=seconds, timeout_s=60
+    )
+    try:
+        with LoadProcess(plan, directory=directory, name="capacity") as load:
+            records = await asyncio.to_thread(load.wait, seconds + 90)
+    finally:
+        await server.stop()
+    span_s = (max(record.end_ns for record in records) - records[0].start_ns) / 1e9
+    return sum(record.ok for record in records) / span_s
+
+
+async def usual(pair: Pair, *, size: Size, rate_per_s: float, directory: Path, restart: bool) -> Outcome:
     """One of the two usual ways."""
-    directory.mkdir(parents=True)
     server = UsualServer(free_ports(1)[0], directory=directory)
 
     async def in_place(number: int) -> None:
@@ -206,13 +235,18 @@ async def usual(pair: Pair, *, size: Size, directory: Path, restart: bool) -> Ou
     await server.start(pair.one)
     try:
         return await contest(
-            server.port, pair, stop_load_start if restart else in_place, size=size, directory=directory
+            server.port,
+            pair,
+            stop_load_start if restart else in_place,
+            size=size,
+            rate_per_s=rate_per_s,
+            directory=directory,
         )
     finally:
         await server.stop()
 
 
-async def with_segue(pair: Pair, stack: Stack, commander: Commander, *, size: Size) -> Outcome:
+async def with_segue(pair: Pair, stack: Stack, commander: Commander, *, size: Size, rate_per_s: float) -> Outcome:
     """Load beside, flip, let go."""
     voice = f"{NAMESPACE}/{VOICE}"
 
@@ -224,7 +258,7 @@ async def with_segue(pair: Pair, stack: Stack, commander: Commander, *, size: Si
 
     await commander.ensure(voice, pair.one)
     await commander.point(voice, pair.one.revision)
-    return await contest(stack.port, pair, flip, size=size, directory=stack.directory / "segue")
+    return await contest(stack.port, pair, flip, size=size, rate_per_s=rate_per_s, directory=stack.directory / "segue")
 
 
 async def measure(size: Size) -> dict[str, Outcome]:
@@ -234,12 +268,19 @@ async def measure(size: Size) -> dict[str, Outcome]:
         other = numbered(weights, stack.voices / "v2", number=300)
         pair = Pair(one=revision_files(VOICE, weights), other=revision_files(VOICE, other))
         outcomes: dict[str, Outcome] = {}
+        capacity = await usual_capacity(pair, seconds=size.calibration_s, directory=stack.directory / "capacity")
+        rate_per_s = capacity * LOAD_SHARE
+        tell(f"a usual server answers {capacity:.1f}/s; everybody gets {rate_per_s:.1f}/s")
         tell("in place: the serving process loads each half and assigns it")
-        outcomes["in_place"] = await usual(pair, size=size, directory=stack.directory / "in-place", restart=False)
+        outcomes["in_place"] = await usual(
+            pair, size=size, rate_per_s=rate_per_s, directory=stack.directory / "in-place", restart=False
+        )
         tell("restart: stop, load, start")
-        outcomes["restart"] = await usual(pair, size=size, directory=stack.directory / "restart", restart=True)
+        outcomes["restart"] = await usual(
+            pair, size=size, rate_per_s=rate_per_s, directory=stack.directory / "restart", restart=True
+        )
         tell("segue: load beside, prove, flip, let go")
-        outcomes["segue"] = await with_segue(pair, stack, commander, size=size)
+        outcomes["segue"] = await with_segue(pair, stack, commander, size=size, rate_per_s=rate_per_s)
     return outcomes
 
 

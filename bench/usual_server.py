@@ -1,9 +1,9 @@
 """A speech server as they are usually written, to compare with: one process, the model in an attribute, a reload call.
 
-The same engine, the same weights, FastAPI and uvicorn as in Segue's own server. What differs is how weights change: each
-half is loaded by the serving process on request and assigned, as the `set_..._weights` calls of common servers do. A
-request that is being spoken meanwhile goes on with whatever the attribute holds. `Segue-Revision` names the version that
-was loaded when the request came in, so that the same client and the same detector judge it.
+The same engine, the same weights, FastAPI and uvicorn as in Segue's own server. What differs is how weights change:
+each half is loaded by the serving process on request and assigned, as the `set_..._weights` calls of common servers do.
+A request that is being spoken meanwhile goes on with whatever the attribute holds. `Segue-Revision` names the version
+that was loaded when the request came in, so that the same client and the same detector judge it.
 """
 
 from __future__ import annotations
