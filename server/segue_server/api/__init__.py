@@ -1,0 +1,1 @@
+"""The speech API: OpenAI's shapes, Segue's headers."""

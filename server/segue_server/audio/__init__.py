@@ -1,0 +1,1 @@
+"""Encoders: from the engine's samples to bytes that a client asked for, piece by piece."""

@@ -1,0 +1,82 @@
+"""AAC (ADTS) by FFmpeg through PyAV, which is an extra: `pip install "segue[aac]"`.
+
+Separate because importing it needs PyAV, and nothing else here does.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.errors import SegueError
+
+try:
+    import av
+except ImportError:  # an extra
+    av = None  # type: ignore[assignment]
+
+BIT_RATE = 96_000
+
+
+class CodecMissing(SegueError):
+    """A format whose codec is not installed here."""
+
+
+def available() -> bool:
+    """Whether PyAV is installed."""
+    return av is not None
+
+
+class AacEncoder:
+    """AAC-LC in ADTS frames."""
+
+    cheap = False
+
+    def __init__(self, rate: int) -> None:
+        """Samples come at `rate` Hz.
+
+        Raises
+        ------
+        CodecMissing
+            PyAV is not installed.
+        """
+        if av is None:
+            raise CodecMissing('response_format "aac" needs PyAV on the server: pip install "segue[aac]"')
+        self._buffer = io.BytesIO()
+        self._container = av.open(self._buffer, "w", format="adts")
+        self._stream = self._container.add_stream("aac", rate=rate, layout="mono")
+        self._stream.bit_rate = BIT_RATE
+        self._rate = rate
+        self._position = 0
+
+    def feed(self, samples: NDArray[np.float32]) -> bytes:
+        """Encode a piece."""
+        if samples.size:
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
+            frame.sample_rate = self._rate
+            frame.pts = self._position
+            self._position += samples.size
+            self._mux(frame)
+        return self._take()
+
+    def finish(self) -> bytes:
+        """What is left in the codec."""
+        self._mux(None)
+        self._container.close()
+        return self._take()
+
+    def close(self) -> None:
+        """Give up half-way."""
+        self._container.close()
+
+    def _mux(self, frame: av.AudioFrame | None) -> None:
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def _take(self) -> bytes:
+        data = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        return data

@@ -1,0 +1,163 @@
+"""MP3, Opus and FLAC by libsndfile, written to a pipe that forgets.
+
+libsndfile wants to seek back and complete headers when a file is closed. A response cannot: `_Pipe` lets it seek, and
+drops whatever it writes anywhere but at the end.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from typing_extensions import override
+
+MP3_COMPRESSION = 0.45
+"""libsndfile's scale; constant bit rate of 96 kbit/s at 24 kHz, 192 at 48 kHz."""
+
+_SFC_SET_OGG_PAGE_LATENCY_MS = 0x1302
+_OGG_PAGE_MS = 60.0
+"""Default of libsndfile: a second, which is a second of speech before the first byte."""
+
+
+class _Pipe:
+    """What libsndfile takes for a file. `take` hands out what was appended since the last call."""
+
+    def __init__(self) -> None:
+        self._position = 0
+        self._end = 0
+        self._fresh: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        if self._position == self._end:
+            self._fresh.append(piece)
+            self._end += len(piece)
+        self._position += len(piece)
+        return len(piece)
+
+    def read(self, size: int = -1) -> bytes:
+        return b""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._end}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def flush(self) -> None:
+        pass
+
+    def take(self) -> bytes:
+        fresh, self._fresh = b"".join(self._fresh), []
+        return fresh
+
+
+class StreamEncoder:
+    """A libsndfile encoder whose bytes are handed out as they come."""
+
+    cheap = False
+
+    def __init__(self, rate: int, **settings: Any) -> None:
+        """`settings` go to `soundfile.SoundFile`."""
+        self._pipe = _Pipe()
+        self._file = soundfile.SoundFile(self._pipe, "w", samplerate=rate, channels=1, **settings)
+
+    def feed(self, samples: NDArray[np.float32]) -> bytes:
+        """Encode a piece."""
+        self._file.write(samples)
+        return self._pipe.take()
+
+    def finish(self) -> bytes:
+        """Close the codec, and what it still gave."""
+        self._file.close()
+        return self._pipe.take()
+
+    def close(self) -> None:
+        """Give up half-way."""
+        self._file.close()
+
+
+class Mp3Encoder(StreamEncoder):
+    """LAME, without the frame of zeros that it reserves for a table of contents: it could never be filled in."""
+
+    def __init__(self, rate: int) -> None:
+        """Samples come at `rate` Hz. Constant bit rate: the length can be told from the size."""
+        super().__init__(
+            rate, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="CONSTANT", compression_level=MP3_COMPRESSION
+        )
+        self._head: bytes | None = b""
+
+    @override
+    def feed(self, samples: NDArray[np.float32]) -> bytes:
+        """Encode a piece."""
+        return self._without_placeholder(super().feed(samples))
+
+    @override
+    def finish(self) -> bytes:
+        """Close the codec, and what it still gave."""
+        return self._without_placeholder(super().finish())
+
+    def _without_placeholder(self, data: bytes) -> bytes:
+        if self._head is None:
+            return data
+        self._head += data
+        second = self._head.find(self._head[:2], 4)
+        if second < 0:
+            return b""
+        head, self._head = self._head, None
+        return head if any(head[4:second]) else head[second:]
+
+
+class WholeFlacEncoder:
+    """FLAC with its length in the header, for clients that take a file: libsndfile refuses one without."""
+
+    cheap = False
+
+    def __init__(self, rate: int) -> None:
+        """Samples come at `rate` Hz."""
+        self._buffer = io.BytesIO()
+        self._file = soundfile.SoundFile(
+            self._buffer, "w", samplerate=rate, channels=1, format="FLAC", subtype="PCM_16"
+        )
+
+    def feed(self, samples: NDArray[np.float32]) -> bytes:
+        """Encode a piece; nothing is handed out before the end."""
+        self._file.write(samples)
+        return b""
+
+    def finish(self) -> bytes:
+        """All of it."""
+        self._file.close()
+        return self._buffer.getvalue()
+
+    def close(self) -> None:
+        """Give up half-way."""
+        self._file.close()
+
+
+def mp3_encoder(rate: int) -> Mp3Encoder:
+    """MP3 at a constant bit rate, mono."""
+    return Mp3Encoder(rate)
+
+
+def flac_encoder(rate: int) -> StreamEncoder:
+    """FLAC, 16 bit, of unknown length."""
+    return StreamEncoder(rate, format="FLAC", subtype="PCM_16")
+
+
+def opus_encoder(rate: int) -> StreamEncoder:
+    """Opus in Ogg, in pages short enough to stream."""
+    encoder = StreamEncoder(rate, format="OGG", subtype="OPUS")
+    _shorten_pages(encoder._file)
+    return encoder
+
+
+def _shorten_pages(file: soundfile.SoundFile) -> None:
+    """Ask libsndfile for short Ogg pages; python-soundfile has no name for that command."""
+    latency = soundfile._ffi.new("double *", _OGG_PAGE_MS)
+    soundfile._snd.sf_command(file._file, _SFC_SET_OGG_PAGE_LATENCY_MS, latency, 8)

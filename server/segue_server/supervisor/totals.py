@@ -1,0 +1,77 @@
+"""What all workers did, the dead ones included.
+
+Separate from the metrics because two readers want it: Prometheus, and people who ask `/stats`. The numbers come from
+the workers' stats pages; when a worker dies its page is added up here before it is let go.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from segue.memory.stats_layout import BATCH_BUCKETS, WorkerCell
+from segue.memory.stats_reader import Counters, WorkerReading
+from segue_server.supervisor.child import Child
+
+UNNAMED = ("unknown", "")
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionKey:
+    """A voice (`namespace/name`) and the digest of one of its revisions."""
+
+    voice: str
+    revision: str
+
+
+@dataclass(slots=True)
+class Totals:
+    """Everything, added up.
+
+    Attributes
+    ----------
+    revisions
+        Counters by revision.
+    died
+        Rows that a dead worker had in flight, by revision.
+    counts
+        The workers' own counters.
+    batch_sizes
+        Histogram of `BATCH_BUCKETS`, not cumulative.
+    """
+
+    revisions: dict[RevisionKey, Counters] = field(default_factory=dict)
+    died: Counter[RevisionKey] = field(default_factory=Counter)
+    counts: Counter[WorkerCell] = field(default_factory=Counter)
+    batch_sizes: list[int] = field(default_factory=lambda: [0] * (len(BATCH_BUCKETS) + 1))
+
+    def add(self, child: Child) -> None:
+        """Add what a worker did so far."""
+        stats = child.stats
+        if stats is None:
+            return
+        for handle, row in stats.rows().items():
+            key = RevisionKey(*child.report.names.get(handle, UNNAMED))
+            self.revisions[key] = self.revisions.get(key, Counters()) + row.counters
+        worker = stats.worker()
+        self.counts.update(worker.counts)
+        self.batch_sizes = [a + b for a, b in zip(self.batch_sizes, worker.batch_sizes, strict=True)]
+
+    def bury(self, child: Child) -> None:
+        """Add a worker that is dead: what it had in flight will never end."""
+        self.add(child)
+        stats = child.stats
+        for handle, row in stats.rows().items() if stats is not None else ():
+            if row.counters.in_flight:
+                self.died[RevisionKey(*child.report.names.get(handle, UNNAMED))] += row.counters.in_flight
+
+    def copy(self) -> Totals:
+        """The same, to go on adding."""
+        return Totals(dict(self.revisions), Counter(self.died), Counter(self.counts), list(self.batch_sizes))
+
+
+def living(children: Iterable[Child]) -> Mapping[str, WorkerReading]:
+    """What each living worker says of itself now, by `name/generation`."""
+    readings = {f"{child.name}/{child.generation}": child.stats for child in children}
+    return {name: stats.worker() for name, stats in readings.items() if stats is not None}

@@ -1,0 +1,1 @@
+"""One worker process: a loop that talks, a thread that speaks."""
