@@ -1,0 +1,1 @@
+"""`segue up`: sidecar, server and operator as real processes on one machine."""

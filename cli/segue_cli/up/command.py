@@ -1,0 +1,73 @@
+"""`segue up VOICES`: everything on one machine, from a folder of VoiceModel files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segue.errors import SegueError
+
+
+class NoVoices(SegueError):
+    """A folder that cannot be served."""
+
+
+def up(
+    voices: Annotated[Path, typer.Argument(metavar="VOICES", help="Folder with VoiceModel files (*.yaml, *.yml).")],
+    host: Annotated[str, typer.Option(help="Address of the speech API.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the speech API; 0 takes a free one.")] = 8000,
+    workers: Annotated[int | None, typer.Option(min=1, max=256, help="Server workers; default: one core less.")] = None,
+    state: Annotated[Path | None, typer.Option("--state", help="Where state is kept; default: by the folder.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory for voices, such as 2Gi; default: a quarter.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="API keys file; without it everybody may speak.")] = None,
+    alias: Annotated[list[str] | None, typer.Option(help="Another name of a voice, NAME=VOICE; repeatable.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Folder or URI prefix that voices may read beside VOICES; repeatable.")
+    ] = None,
+    trust: Annotated[list[str] | None, typer.Option(help="Public key that may sign bundles; repeatable.")] = None,
+    status_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics and /readyz; 0: free.")] = 0,
+) -> None:
+    """Serve a folder of voices: sidecar, server and operator as real processes; edits are picked up within a second.
+
+    Ctrl-C stops all of it; requests in flight are finished first. What dies is started again.
+
+    Example: [bold]segue up examples/voices[/bold]
+    """
+    from segue_cli.up.run import Wishes, run
+
+    folder = _folder(voices)
+    wishes = Wishes(
+        voices=folder,
+        host=host,
+        port=port,
+        workers=workers,
+        state=state,
+        memory=memory,
+        keys_file=keys,
+        aliases=dict(_alias(each) for each in alias or ()),
+        allow=tuple(_prefix(each) for each in allow or ()),
+        trusted_keys=tuple(trust or ()),
+        status_port=status_port,
+    )
+    raise typer.Exit(run(wishes))
+
+
+def _folder(voices: Path) -> Path:
+    if not voices.exists():
+        raise NoVoices(f"{voices} does not exist; name a folder with VoiceModel files")
+    if not voices.is_dir():
+        raise NoVoices(f"{voices} is not a folder; name the folder that holds it: {voices.parent}")
+    return voices.resolve()
+
+
+def _alias(text: str) -> tuple[str, str]:
+    name, separator, voice = text.partition("=")
+    if not (name and separator and voice):
+        raise NoVoices(f"an alias is written NAME=VOICE, not {text!r}")
+    return name, voice
+
+
+def _prefix(text: str) -> str:
+    return text if "://" in text or text.startswith("file:") else Path(text).expanduser().resolve().as_uri()

@@ -1,0 +1,87 @@
+"""What the operator is told at its start, and the refusal of anything it does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from segue.errors import SegueError
+
+Seconds = float
+
+
+class InvalidConfig(SegueError):
+    """A configuration file that cannot be used; the message names file and field."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
+
+
+class TlsFiles(_Section):
+    """The operator's own pair, and the authority that it trusts."""
+
+    cert: Path
+    key: Path
+    ca: Path
+
+
+class PodAddress(_Section):
+    """A sidecar."""
+
+    url: str = Field(description="https://ADDRESS:PORT of its control API.")
+    uid: str = Field(description="Uid that it must answer with.")
+    name: str = Field(default="", description="What people call it.")
+
+
+class FleetConfig(_Section):
+    """The pods that serve the voices of the folder."""
+
+    name: str = "default"
+    namespace: str = "default"
+    pods: tuple[PodAddress, ...] = Field(min_length=1)
+    max_concurrent_rollouts: int = Field(default=10, ge=1)
+
+
+class OperatorConfig(_Section):
+    """The file behind `python -m segue_operator --config FILE`."""
+
+    adapter: Literal["folder"] = "folder"
+    voices: Path = Field(description="The folder with the YAML files.")
+    status_directory: Path = Field(description="One JSON file per voice.")
+    state_directory: Path = Field(description="Leadership, digests, events.")
+    socket: Path = Field(description="Unix socket of the local API.")
+    ready_file: Path | None = None
+    fleet: FleetConfig
+    tls: TlsFiles | None = Field(default=None, description="None: plain HTTP, for tests only.")
+    log_format: Literal["auto", "text", "json"] = "auto"
+    idle_poll_s: Seconds = Field(default=60.0, gt=0, description="How often quiet pods are read, jittered.")
+
+
+def load_config(path: Path) -> OperatorConfig:
+    """Read YAML or JSON.
+
+    Raises
+    ------
+    InvalidConfig
+        The file cannot be read, is no YAML, or has a field that is unknown or wrong.
+    """
+    try:
+        document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return OperatorConfig.model_validate(document)
+    except OSError as error:
+        raise InvalidConfig(f"{path} cannot be read: {error.strerror or error}") from error
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InvalidConfig(f"{path}:{line}: is no YAML: {error.problem}") from error
+    except YAMLError as error:
+        raise InvalidConfig(f"{path} is no YAML: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidConfig(f"{path}: {field}: {first['msg']}") from error

@@ -1,0 +1,79 @@
+"""One loop per voice, started when the voice appears and woken when something concerns it.
+
+Separate from the loops because it knows which voices there are, and they only know one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from segue.rollout import needs
+from segue_operator.leader import Fences
+from segue_operator.ports import Clock, Cluster, Events, Fleet
+from segue_operator.slots import SlotBook
+from segue_operator.voice_loop import Surroundings, VoiceLoop
+
+
+@dataclass(slots=True, kw_only=True)
+class Controller:
+    """Runs until cancelled.
+
+    Attributes
+    ----------
+    on_first_reading
+        Called once everything was read for the first time.
+    """
+
+    cluster: Cluster
+    fleet: Fleet
+    clock: Clock
+    events: Events
+    fences: Fences
+    slots: SlotBook
+    on_first_reading: Callable[[], None] = lambda: None
+    _loops: dict[str, VoiceLoop] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Follow the cluster's changes."""
+        self._count_open_rollouts()
+        async with asyncio.TaskGroup() as group:
+            started = False
+            async for changed in self.cluster.changes():
+                self._start_missing(group)
+                self.wake(changed)
+                if not started:
+                    started = True
+                    self.on_first_reading()
+
+    def wake(self, keys: frozenset[str] | None) -> None:
+        """Let these voices observe again; None: all."""
+        for key in self._loops.keys() if keys is None else keys & self._loops.keys():
+            self._loops[key].wake()
+
+    def _count_open_rollouts(self) -> None:
+        """Slots taken before a restart are still taken, before the first voice asks for one."""
+        for voice in self.cluster.voices():
+            holds = needs(voice.spec, voice.status, self.clock.now()).holds_slot
+            self.slots.note(voice.key, holds=holds, queued=False)
+
+    def _start_missing(self, group: asyncio.TaskGroup) -> None:
+        around = Surroundings(
+            cluster=self.cluster,
+            fleet=self.fleet,
+            clock=self.clock,
+            events=self.events,
+            fences=self.fences,
+            slots=self.slots,
+            wake=self.wake,
+        )
+        for key in sorted(self.cluster.keys() - self._loops.keys()):
+            self._loops[key] = VoiceLoop(key, around)
+            group.create_task(self._run(key), name=f"voice {key}")
+
+    async def _run(self, key: str) -> None:
+        try:
+            await self._loops[key].run()
+        finally:
+            del self._loops[key]

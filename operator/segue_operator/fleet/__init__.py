@@ -1,0 +1,1 @@
+"""The sidecars, as the control loop sees them: polled, commanded, never older than the last command."""

@@ -1,0 +1,1 @@
+"""The folder adapter: a directory of YAML files in the place of the API server."""

@@ -1,0 +1,186 @@
+"""One voice: observe, decide, act once, write it down, again.
+
+Separate from the controller, which starts one of these per voice. Nothing is remembered between turns but what wakes
+the next one: the status is the memory, so that a `kill -9` at any line resumes as if nothing had happened. Commands go
+first and are idempotent; one that failed is given again by the next decision, because nothing that is written assumes
+that it was carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from segue.errors import SegueError, StaleFence
+from segue.model import Status, VoiceModel
+from segue.rollout import Action, Command, Needs, PodView, Snapshot, needs, next_action
+from segue_operator.fleet.sidecars import describe
+from segue_operator.leader import Fences
+from segue_operator.ports import Clock, Cluster, Events, Fleet, WriteConflict
+from segue_operator.slots import QUEUED_REASON, SlotBook
+
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
+RELEASE_RETRY_S = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every voice's loop shares."""
+
+    cluster: Cluster
+    fleet: Fleet
+    clock: Clock
+    events: Events
+    fences: Fences
+    slots: SlotBook
+    wake: Callable[[frozenset[str]], None]
+
+
+class CommandsFailed(SegueError):
+    """Some commands of an action did not get through; the next decision gives them again."""
+
+
+@dataclass(slots=True)
+class VoiceLoop:
+    """The task of one voice, by its key."""
+
+    key: str
+    around: Surroundings
+    random: random.Random = field(default_factory=random.Random)
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _failures: int = 0
+
+    def wake(self) -> None:
+        """Something changed: observe again."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Turn after turn until the voice is gone from everywhere."""
+        while True:
+            self._woken.clear()
+            pause_s = await self._guarded_turn()
+            if pause_s is None:
+                self.around.fleet.follow(self.key, closely=False)
+                self.around.wake(self.around.slots.forget(self.key))
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._woken.wait()
+
+    async def _guarded_turn(self) -> float | None:
+        """A turn, and how long to wait after it; None when the voice is gone."""
+        try:
+            pause_s = await self.turn()
+        except WriteConflict as conflict:
+            logger.debug("%s: observing again: %s", self.key, conflict)
+            return self.random.uniform(0, 0.02)
+        except SegueError as error:
+            return self._retry_s(error)
+        except Exception:  # the outermost boundary of one voice: the others go on
+            logger.exception("%s: a turn failed", self.key, extra={"voice": self.key})
+            return self._retry_s(None)
+        self._failures = 0
+        return pause_s
+
+    def _retry_s(self, error: SegueError | None) -> float:
+        ceiling = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        if error is not None:
+            logger.warning("%s: %s", self.key, error, extra={"voice": self.key})
+        return self.random.uniform(ceiling / 2, ceiling)
+
+    async def turn(self) -> float | None:
+        """Observe, decide and act once; seconds to wait for a change, None when the voice is gone.
+
+        Raises
+        ------
+        WriteConflict
+            The voice changed meanwhile: observe again.
+        CommandsFailed
+            Everything else of the action was done.
+        """
+        voice = await self.around.cluster.read(self.key)
+        if voice is None:
+            return await self._release()
+        now = self.around.clock.now()
+        need = needs(voice.spec, voice.status, now)
+        self.around.fleet.follow(self.key, closely=need.long_poll)
+        pods = await self.around.fleet.observe(voice, evidence=need.evidence)
+        owner = self.around.cluster.spec_owner(voice)
+        action = self._decide(voice, pods, owner, now)
+        if action is None:
+            return self._look_again_s(need, None)
+        await self._act(voice, action)
+        return self._look_again_s(need, action.requeue_after) if action.waits else 0.0
+
+    def _decide(self, voice: VoiceModel, pods: tuple[PodView, ...], owner: str | None, now: datetime) -> Action | None:
+        """Ask the engine and note who holds a slot: one step, nothing is awaited in it."""
+        slots = self.around.slots.seen_by(self.key)
+        seen = Snapshot(voice=voice, status=voice.status, pods=pods, slots=slots, owner=owner)
+        action = next_action(seen, now)
+        status = action.status if action is not None and action.status is not None else voice.status
+        holds = needs(voice.spec, status, now).holds_slot
+        self.around.wake(self.around.slots.note(self.key, holds=holds, queued=status.reason == QUEUED_REASON))
+        return action
+
+    async def _act(self, voice: VoiceModel, action: Action) -> None:
+        """Commands, then the revert, then the status, then the events."""
+        failed = await self._send_all(voice, action.commands)
+        if action.revert is not None:
+            await self.around.cluster.revert_spec(voice, action.revert)
+        if action.status is not None:
+            await self.around.cluster.write_status(voice, action.status)
+        for event in action.events:
+            self.around.events.publish(self.key, event)
+        if failed:
+            raise CommandsFailed("; ".join(failed))
+
+    async def _send_all(self, voice: VoiceModel, commands: tuple[Command, ...]) -> list[str]:
+        """Carry out all commands; each kind in order, its pods at the same time. What went wrong."""
+        failed: list[str] = []
+        for command in commands:
+            outcomes = await asyncio.gather(*(self._send(command, pod, voice) for pod in command.pods))
+            failed += [outcome for outcome in outcomes if outcome is not None]
+        return failed
+
+    async def _send(self, command: Command, pod: str, voice: VoiceModel) -> str | None:
+        fence = self.around.fences.next()
+        extra = {"voice": self.key, "pod": pod}
+        try:
+            await self.around.fleet.send(command, pod, voice=voice, fence=fence)
+        except StaleFence as error:
+            self.around.fences.outrun(self.around.fleet.highest_term())
+            return f"could not {describe(command)}: {error}"
+        except SegueError as error:
+            return f"could not {describe(command)}: {error}"
+        logger.info("%s: %s (fence %s)", self.key, describe(command), fence, extra=extra)
+        return None
+
+    async def _release(self) -> float | None:
+        """The voice does not exist any more: empty the words, drop the revisions, then forget it everywhere."""
+        voice = await self.around.cluster.deleted(self.key)
+        if voice is None:
+            return None
+        self.around.fleet.follow(self.key, closely=True)
+        pods = await self.around.fleet.observe(voice, evidence=False)
+        action = next_action(Snapshot(voice=None, status=Status(), pods=pods), self.around.clock.now())
+        if action is not None:
+            failed = await self._send_all(voice, action.commands)
+            if failed:
+                raise CommandsFailed("; ".join(failed))
+            return 0.0 if not action.requeue_after else action.requeue_after.total_seconds()
+        if not await self.around.fleet.release(voice, next_fence=self.around.fences.next):
+            return RELEASE_RETRY_S
+        await self.around.cluster.forget(self.key)
+        return None
+
+    def _look_again_s(self, need: Needs, requeue_after: timedelta | None) -> float:
+        resync_s = need.every.total_seconds() * self.random.uniform(0.75, 1.0)
+        return resync_s if requeue_after is None else min(resync_s, max(0.0, requeue_after.total_seconds()))
