@@ -100,7 +100,15 @@ class Armed:
 
 @dataclass(slots=True)
 class VoiceEntry:
-    """One voice. `fence` is the highest seen; it outlives every revision."""
+    """One voice.
+
+    Attributes
+    ----------
+    fence
+        The highest seen; it outlives the voice (`Books.released`).
+    released
+        It was let go, and is forgotten once its revisions are.
+    """
 
     name: VoiceName
     uid: str
@@ -111,6 +119,7 @@ class VoiceEntry:
     watch: WatchState | None = None
     armed: Armed | None = None
     self_reverted: SelfReverted | None = None
+    released: bool = False
     revisions: dict[str, RevisionEntry] = field(default_factory=dict)
 
     @property
@@ -123,15 +132,27 @@ class VoiceEntry:
 
 
 class Books:
-    """All entries, and the journal behind them."""
+    """All entries, and the journal behind them.
+
+    Attributes
+    ----------
+    version
+        Counts every change; `stale` are the voices that changed since they were last rendered.
+    handles
+        Handle to voice and revision, kept after the revision went: its last requests may still be counted.
+    released
+        Highest fence and uid of voices that were let go, so that a deposed leader cannot bring one back.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.voices: dict[str, VoiceEntry] = {}
         self.handles: dict[int, tuple[str, str]] = {}
         self.workers: dict[str, dict[str, Any]] = {}
+        self.released: dict[str, Fence] = {}
         self.page_id = 0
         self.version = 0
+        self.stale: set[str] = set()
         self.events: deque[SidecarEvent] = deque(maxlen=EVENTS_KEPT)
         self._next_handle = 1
         self._next_slot = 0
@@ -172,6 +193,8 @@ class Books:
         if self._next_slot >= SLOTS:
             raise MemoryError_(f"all {SLOTS} slots of the pointer page were given away: restart the pod")
         entry = VoiceEntry(name=name, uid=uid, slot=self._next_slot)
+        if self.released.pop(str(name), None) is not None:
+            self._journal.remove(f"released {name}")
         self._next_slot += 1
         self.voices[str(name)] = entry
         return entry
@@ -200,26 +223,26 @@ class Books:
             entry.progress = Progress()
             entry.since_ns = time.time_ns()
         entry.phase, entry.reason, entry.message = phase, reason, message
-        self.touch()
+        self.touch(entry.voice)
 
     def show_progress(self, entry: RevisionEntry, *, done: int, total: int) -> None:
         """Note how far the phase is, in steps of 5 %."""
         fraction = int(_STEPS * done / total) / _STEPS if total else 0.0
         if fraction != entry.progress.fraction:
             entry.progress = Progress(done_bytes=int(fraction * total), total_bytes=total, fraction=fraction)
-            self.touch()
+            self.touch(entry.voice)
 
     # --- writing down -----------------------------------------------------------------------------------------------
 
     def record_voice(self, entry: VoiceEntry) -> None:
         """Journal what counts of a voice beside its revisions. Raises `JournalError`: then nothing may be done."""
         self._journal.put(f"voice {entry.name}", voice_record(entry))
-        self.touch()
+        self.touch(entry.name)
 
     def record_revision(self, entry: RevisionEntry) -> None:
         """Journal a revision. Raises `JournalError`."""
         self._journal.put(f"revision {entry.voice} {entry.revision}", revision_record(entry))
-        self.touch()
+        self.touch(entry.voice)
 
     def record_counters(self) -> None:
         """Journal the page's id and the next free numbers. Raises `JournalError`."""
@@ -239,13 +262,15 @@ class Books:
         """It is gone from this pod. Raises `JournalError`."""
         self._journal.remove(f"revision {entry.voice} {entry.revision}")
         self.voices[str(entry.voice)].revisions.pop(entry.revision, None)
-        self.touch()
+        self.touch(entry.voice)
 
     def forget_voice(self, entry: VoiceEntry) -> None:
-        """It is gone from this pod, once its revisions are. Raises `JournalError`."""
+        """It is gone from this pod, once its revisions are; only its fence stays. Raises `JournalError`."""
+        self.released[str(entry.name)] = entry.fence
+        self._journal.put(f"released {entry.name}", {"fence": str(entry.fence)})
         self._journal.remove(f"voice {entry.name}")
         self.voices.pop(str(entry.name), None)
-        self.touch()
+        self.touch(entry.name)
 
     def event(self, reason: str, message: str, *, voice: VoiceName | None = None, warning: bool = False) -> None:
         """Something worth a line in `describe`."""
@@ -264,9 +289,11 @@ class Books:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    def touch(self) -> None:
-        """The state is another one: wake who waits for that."""
+    def touch(self, voice: VoiceName | None = None) -> None:
+        """The state of this voice (of the pod, without one) is another one: wake who waits for that."""
         self.version += 1
+        if voice is not None:
+            self.stale.add(str(voice))
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -286,6 +313,8 @@ class Books:
                 case "page":
                     self.page_id, self._next_handle = record["id"], record["handle"]
                     self._next_slot = record["slot"]
+                case "released":
+                    self.released[rest] = Fence.parse(record["fence"])
                 case "worker":
                     self.workers[rest] = dict(record)
                 case _:
@@ -309,6 +338,7 @@ def voice_record(entry: VoiceEntry) -> dict[str, Any]:
         "fence": str(entry.fence),
         "said": [said.active, said.candidate, said.mode.value, said.weight],
         "consistency": entry.consistency.value,
+        "released": entry.released,
     }
     if entry.watch:
         record["watch"] = entry.watch.model_dump(mode="json")
@@ -331,6 +361,7 @@ def read_voice(name: str, record: Mapping[str, Any]) -> VoiceEntry:
         fence=Fence.parse(record["fence"]),
         said=Said(active, candidate, CanaryMode(mode), weight),
         consistency=Consistency(record["consistency"]),
+        released=record["released"],
         watch=WatchState.model_validate(record["watch"]) if "watch" in record else None,
         armed=Armed(PointerRequest.model_validate(armed[0]), Fence.parse(armed[1])) if armed else None,
         self_reverted=SelfReverted.model_validate(record["selfReverted"]) if "selfReverted" in record else None,

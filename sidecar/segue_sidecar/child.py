@@ -65,8 +65,10 @@ class ChildFailed(SegueError):
 class Nursery:
     """Starts children and keeps none that outlives its job."""
 
-    def __init__(self, *, pacer: Pacer, memory_bytes: int) -> None:
+    def __init__(self, *, pacer: Pacer, memory_bytes: int, on_end: Callable[[str, str], None]) -> None:
+        """`on_end` is told of each child's kind, and `ok` or the reason why it brought nothing."""
         self._pacer = pacer
+        self._on_end = on_end
         self._memory_bytes = memory_bytes
 
     async def run(
@@ -87,16 +89,22 @@ class Nursery:
             It brought an error, died, hung, or talked nonsense.
         """
         child = _spawn(kind, fds=fds, job={**job, "memoryBytes": self._memory_bytes})
-        pid = child.pid
+        pid, outcome = child.pid, "cancelled"
         self._pacer.add(pid)
         try:
-            return await child.converse(
+            result = await child.converse(
                 deadline_s=deadline_s,
                 waited_s=lambda: self._pacer.stopped_s(pid),
                 progress=progress or (lambda _stage, _done, _total: None),
                 answer=answer or _no_answer,
             )
+            outcome = "ok"
+            return result
+        except ChildFailed as error:
+            outcome = error.reason
+            raise
         finally:
+            self._on_end(kind, outcome)
             self._pacer.remove(pid)
             child.kill()
             await child.gone()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from segue.errors import Conflict, ForbiddenSource, InvalidCommand, NotReady, StaleFence, WeightsError
 from segue.memory.messages import VoiceName
@@ -51,6 +52,7 @@ class Commands:
         self._extra_engines = extra_engines
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.lateness_ms: float | None = None
+        self.on_let_go: Callable[[RevisionEntry], None] = lambda _entry: None
 
     # --- revisions --------------------------------------------------------------------------------------------------
 
@@ -64,9 +66,9 @@ class Commands:
         StaleFence, InvalidCommand
             Outrun; or an engine or a URI that this pod would not use.
         """
-        self._require_fresh(name, command)
+        self.require_fresh(name, command)
         self._check_request(name, request)
-        voice = self._obey(name, command)
+        voice = self.obey(name, command)
         entry = voice.revisions.get(revision)
         if entry is None:
             self._require_few(voice)
@@ -89,7 +91,7 @@ class Commands:
         StaleFence, Conflict
             Outrun; or it is active, candidate, or the previous one under an open watch.
         """
-        self._require_fresh(name, command)
+        self.require_fresh(name, command)
         voice = self._books.voices.get(str(name))
         entry = voice.revisions.get(revision) if voice else None
         if voice is None or entry is None:
@@ -97,19 +99,19 @@ class Commands:
         armed = voice.armed
         if revision in voice.protected and not (armed and command.fence > armed.fence):
             raise Conflict(f"{revision[:10]} is active, candidate, armed or the way back of {name}: it is not dropped")
-        voice = self._obey(name, command)
+        voice = self.obey(name, command)
         if revision in voice.protected:
             raise Conflict(f"{revision[:10]} is active, candidate or the way back of {name}: it is not dropped")
         await self._let_go(entry)
 
     async def release_voice(self, name: VoiceName, command: Command) -> None:
         """Let a voice and all its revisions go; its word goes cold first. Raises `StaleFence`."""
-        self._require_fresh(name, command)
+        self.require_fresh(name, command)
         if str(name) not in self._books.voices:
             return
-        voice = self._obey(name, command)
+        voice = self.obey(name, command)
         self._disarm(voice)
-        voice.watch, voice.self_reverted, voice.said = None, None, Said()
+        voice.watch, voice.self_reverted, voice.said, voice.released = None, None, Said(), True
         self._books.record_voice(voice)
         self._switchboard.forget(voice)
         self._books.event("Released", f"{name} was let go", voice=name)
@@ -120,7 +122,7 @@ class Commands:
     def forget_released(self) -> None:
         """Drop the voices that were released and whose revisions are all gone. Call it when revisions went."""
         for voice in list(self._books.voices.values()):
-            if not voice.revisions and voice.said.active is None:
+            if voice.released and not voice.revisions:
                 self._books.forget_voice(voice)
 
     async def _let_go(self, entry: RevisionEntry) -> None:
@@ -129,6 +131,7 @@ class Commands:
             return
         self._books.move(entry, RevisionPhase.RETIRING)
         self._books.record_revision(entry)
+        self.on_let_go(entry)
         await self._residency.stop(entry)
         self._books.move(entry, RevisionPhase.RETIRING)
         self._switchboard.retire(entry, forget=True)
@@ -147,7 +150,7 @@ class Commands:
         """
         _check_pointer(request)
         voice = self._books.voice(str(name))
-        self._require_fresh(name, command)
+        self.require_fresh(name, command)
         if voice.uid != command.voice_uid:
             raise StaleFence(f"{name} has uid {voice.uid} here, not {command.voice_uid}: PUT a revision of it first")
         said = _said(request)
@@ -172,8 +175,8 @@ class Commands:
     def confirm(self, name: VoiceName, command: Command) -> VoiceState:
         """Close the watch. Raises `StaleFence`, `NotFound`."""
         self._books.voice(str(name))
-        self._require_fresh(name, command)
-        voice = self._obey(name, command)
+        self.require_fresh(name, command)
+        voice = self.obey(name, command)
         if voice.watch is not None:
             voice.watch = None
             self._switchboard.guard(voice)
@@ -212,14 +215,21 @@ class Commands:
             if voice.armed is not None:
                 self._set_timer(voice, voice.armed)
 
-    # --- inside -----------------------------------------------------------------------------------------------------
+    # --- inside, and for probes -------------------------------------------------------------------------------------
 
-    def _require_fresh(self, name: VoiceName, command: Command) -> None:
+    def require_known(self, name: str) -> None:
+        """Raises `NotFound`."""
+        self._books.voice(name)
+
+    def require_fresh(self, name: VoiceName, command: Command) -> None:
+        """Refuse a command that was outrun. Raises `StaleFence`."""
         known = self._books.voices.get(str(name))
         if known is not None:
             require_fresh(command, highest=known.fence, uid=known.uid)
+        elif str(name) in self._books.released:
+            require_fresh(command, highest=self._books.released[str(name)], uid=None)
 
-    def _obey(self, name: VoiceName, command: Command) -> VoiceEntry:
+    def obey(self, name: VoiceName, command: Command) -> VoiceEntry:
         """The voice, with this fence as its highest; made where it is not there, replaced where its uid is new."""
         voice = self._books.voices.get(str(name))
         if voice is None:
@@ -230,7 +240,7 @@ class Commands:
         if voice.uid != command.voice_uid:
             self._books.event("Replaced", f"uid {command.voice_uid} takes over from {voice.uid}", voice=name)
             voice.uid, voice.watch, voice.self_reverted = command.voice_uid, None, None
-        voice.fence = command.fence
+        voice.fence, voice.released = command.fence, False
         self._books.record_voice(voice)
         self._switchboard.guard(voice)
         return voice

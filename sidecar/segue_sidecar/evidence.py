@@ -77,7 +77,7 @@ class _Record:
 
 @dataclass(slots=True)
 class Sample:
-    """What ended between two samples, over all workers and revisions."""
+    """How many requests ended between two samples, and how long they took together."""
 
     ended: int = 0
     latency_s: float = 0.0
@@ -101,12 +101,11 @@ class Evidence:
             self._seen[_key(worker)] = {handle: row.counters for handle, row in worker.stats.rows().items()}
 
     def sample(self, workers: Iterable[Worker], *, now_s: float | None = None) -> Sample:
-        """Read every worker's page and add what grew to the bucket of now."""
+        """Read every worker's page and add what grew to the bucket of now. Returns what ended, over all revisions."""
         now_s = time.time() if now_s is None else now_s
         total = Sample()
         for worker in workers:
             self._read(worker, total, now_s=now_s)
-        self._expire(now_s)
         return total
 
     def bury(self, worker: Worker, *, now_s: float | None = None) -> dict[Owner, int]:
@@ -152,7 +151,9 @@ class Evidence:
         start_s = int(now_s) // BUCKET_S * BUCKET_S
         return self._records.setdefault(owner, _Record()).buckets.setdefault(start_s, _Tally())
 
-    def _expire(self, now_s: float) -> None:
+    def expire(self, *, now_s: float | None = None) -> None:
+        """Forget what is older than an hour."""
+        now_s = time.time() if now_s is None else now_s
         oldest_s = int(now_s) - KEPT_S
         for owner, record in list(self._records.items()):
             for start_s in [start for start in record.buckets if start + BUCKET_S <= oldest_s]:

@@ -17,7 +17,6 @@ import time
 from segue.errors import MemoryError_
 from segue.memory.adoption import HeldRevision, Introduction
 from segue.memory.interface import WeightMemory
-from segue.memory.messages import Retire
 from segue.memory.page import PointerPage
 from segue.wire import RevisionPhase
 from segue_sidecar.books import Books, RevisionEntry, VoiceEntry
@@ -136,29 +135,30 @@ class Recovery:
             )
 
     def _take_back(self, worker: Worker, holding: HeldRevision) -> None:
-        """One revision that a worker still maps: ours to adopt, ours already, or nothing that we know (any more)."""
+        """One revision that a worker still maps: ours to go on with, or one that nobody needs any more.
+
+        Either way its memory is in our books from now on. `Switchboard.sweep` has the worker let go of the latter.
+        """
         held = holding.held
         entry = self._books.by_handle(held.handle)
         known = entry is not None and entry.revision == held.revision and entry.parts == held.parts
-        if entry is None or not known:
-            worker.retiring.add(held.handle)
-            worker.send(Retire(handle=held.handle))
-            return
-        if self.settled.is_set():
-            return
+        worker.held.add(held.handle)
+        owner = entry.owner if entry is not None and known else f"handle {held.handle} of worker {worker.id}"
         try:
             for part, fd in zip(held.parts, holding.fds, strict=True):
-                self._memory.adopt(fd, part=part, owner=entry.owner)
+                self._memory.adopt(fd, part=part, owner=owner)
                 self._memory.mark_holder(part.digest, holder=worker.id)
-                self._held.setdefault(entry.owner, set()).add(part.digest)
+                self._held.setdefault(owner, set()).add(part.digest)
         except MemoryError_ as error:
+            self._held.pop(owner, None)
             self._books.event(
                 "ArenaRefused",
                 f"worker {worker.id} handed back revision {held.revision[:10]}: {error}",
-                voice=entry.voice,
                 warning=True,
             )
-            self._held.pop(entry.owner, None)
+        if not known:
+            for part in held.parts:
+                self._memory.release(part.digest, owner=owner)
 
     def _in_order(self) -> list[RevisionEntry]:
         """Those to hash: what speaks, then the ways back, then the rest."""
@@ -170,7 +170,7 @@ class Recovery:
         return sorted((e for e in self._books.revisions() if e.phase is RevisionPhase.VERIFYING), key=rank)
 
     async def _rehash(self, entry: RevisionEntry, *, deadline_s: float) -> None:
-        if entry.phase is not RevisionPhase.VERIFYING or not entry.parts:
+        if not _is_adopting(entry):
             return
         fds = [self._memory.export(part.digest) for part in entry.parts]
         job = {"parts": part_document(entry.parts)}
@@ -181,11 +181,16 @@ class Recovery:
             self._load_again(entry)
             self._residency.advance()
             return
-        if entry.phase is not RevisionPhase.VERIFYING:
+        if not _is_adopting(entry):
             return
         self._books.event("Adopted", f"revision {entry.revision[:10]} was taken over as it is", voice=entry.voice)
         self._books.move(entry, RevisionPhase.OFFERING)
         self._switchboard.offer_all(entry)
+
+
+def _is_adopting(entry: RevisionEntry) -> bool:
+    """It may have been dropped meanwhile."""
+    return entry.phase is RevisionPhase.VERIFYING and bool(entry.parts)
 
 
 def reconcile(voice: VoiceEntry, switchboard: Switchboard, books: Books) -> None:

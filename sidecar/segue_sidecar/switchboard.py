@@ -37,12 +37,14 @@ class Switchboard:
     """The page, the workers, and the rules between them."""
 
     def __init__(self, *, books: Books, memory: WeightMemory, pod_uid: str) -> None:
-        """`on_failed` (set by the composition) is told of revisions that workers refused, with reason and message."""
+        """The three `on_…` are set by the composition: a revision became Ready; workers refused one (with reason and
+        message); workers died of a voice's candidate (how many)."""
         self.roster = Roster()
         self.page: PointerPage | None = None
         self._books = books
         self._memory = memory
         self._pod_uid = pod_uid
+        self.on_ready: Callable[[RevisionEntry], None] = _nobody
         self.on_failed: Callable[[RevisionEntry, str, str], None] = _nobody
         self.on_deaths: Callable[[VoiceEntry, int], None] = _nobody
         self._deaths: Counter[int] = Counter()
@@ -206,7 +208,7 @@ class Switchboard:
     def offer_missing(self, worker: Worker, entry: RevisionEntry) -> None:
         """Offer a revision to a worker that was not offered it yet."""
         handle = entry.handle
-        if handle is None or entry.phase not in _OFFERED or handle in worker.holds:
+        if handle is None or entry.phase not in _OFFERED or handle in worker.holds - worker.held:
             return
         fds = [self._memory.export(part.digest) for part in entry.parts]
         for part in entry.parts:
@@ -237,6 +239,7 @@ class Switchboard:
                 worker.send(Retire(handle=handle))
             return
         worker.ready.add(handle)
+        worker.held.discard(handle)
         entry = self._books.by_handle(handle)
         if entry is not None:
             self.settle_revision(entry)
@@ -266,6 +269,7 @@ class Switchboard:
         if entry.phase is RevisionPhase.OFFERING and live and all(entry.handle in worker.ready for worker in live):
             self._books.move(entry, RevisionPhase.READY)
             self._books.record_revision(entry)
+            self.on_ready(entry)
 
     def settle_worker(self, worker: Worker) -> None:
         """Joining -> serving, once it is ready for whatever a word names, and for the ways back."""
@@ -302,8 +306,8 @@ class Switchboard:
         """
         self.roster.remove(worker)
         held = worker.holds
-        worker.ready.clear()
-        worker.retiring.clear()
+        for handles in (worker.ready, worker.held, worker.retiring, worker.offered):
+            handles.clear()
         for entry in list(self._books.revisions()):
             self._clear_holder(worker, entry)
         for handle in held:
@@ -341,12 +345,32 @@ class Switchboard:
         """Tell one worker to let a handle go."""
         worker.offered.pop(handle, None)
         worker.ready.discard(handle)
+        worker.held.discard(handle)
         worker.retiring.add(handle)
         worker.send(Retire(handle=handle))
+
+    def sweep(self) -> None:
+        """Have workers let go of what no revision and no word names (any more): what was loaded anew, or forgotten."""
+        if self.page is None:
+            return
+        spoken = {handle for voice in self._books.voices.values() for handle in self._spoken(voice)}
+        for worker in self.roster.connected():
+            for handle in (worker.ready | worker.held) - spoken:
+                if self._books.by_handle(handle) is None:
+                    self.retire_from(worker, handle)
+
+    def _spoken(self, voice: VoiceEntry) -> frozenset[int]:
+        assert self.page is not None
+        try:
+            return self.page.load(voice.slot).handles
+        except MemoryError_:
+            return frozenset()
 
     def answered_retired(self, worker: Worker, handle: int) -> None:
         """A worker's mapping is closed."""
         worker.retiring.discard(handle)
+        worker.held.discard(handle)
+        worker.ready.discard(handle)
         self._memory.reap()
         self._settle_retired(handle)
 

@@ -46,6 +46,8 @@ class Worker:
         Handle to when it was offered (monotonic seconds), for those that it has not answered yet.
     ready
         Handles that it resolves.
+    held
+        Handles that it said it maps when it introduced itself, and has not answered for since.
     retiring
         Handles that it was told to let go and has not let go yet.
     """
@@ -60,12 +62,13 @@ class Worker:
     live: bool = False
     offered: dict[int, float] = field(default_factory=dict)
     ready: set[int] = field(default_factory=set)
+    held: set[int] = field(default_factory=set)
     retiring: set[int] = field(default_factory=set)
 
     @property
     def holds(self) -> set[int]:
         """Handles whose memory it may map."""
-        return self.ready | self.retiring | set(self.offered)
+        return self.ready | self.held | self.retiring | set(self.offered)
 
     def send(self, message: FromSidecar, fds: Iterable[int] = ()) -> bool:
         """Send or queue; takes `fds` over. False: it is gone, or was disconnected for not reading."""

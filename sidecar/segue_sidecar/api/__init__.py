@@ -1,0 +1,1 @@
+"""The control API: HTTP in front of `commands`, `feed` and `evidence`. Decides nothing itself."""

@@ -1,0 +1,207 @@
+"""The routes. Each reads its input, calls one thing, and shows what came out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Path, Query, Response
+from fastapi.responses import FileResponse
+
+from segue import __version__
+from segue.errors import WrongPod
+from segue.memory.messages import VoiceName
+from segue.wire import (
+    HEADER_FENCE,
+    HEADER_POD,
+    HEADER_TERM,
+    HEADER_VOICE_UID,
+    HEADER_WIRE,
+    WIRE_VERSION,
+    Fence,
+    PointerRequest,
+    PointerResult,
+    ProbeReport,
+    ProbeRequest,
+    RevisionRequest,
+    RevisionState,
+    StateDocument,
+    VoiceState,
+    WindowsDocument,
+)
+from segue_sidecar.api.body import BodyLimit
+from segue_sidecar.api.errors import documented, install
+from segue_sidecar.commands import Commands
+from segue_sidecar.contact import Contact
+from segue_sidecar.evidence import Evidence
+from segue_sidecar.feed import StateFeed
+from segue_sidecar.fences import Command
+from segue_sidecar.metrics import Metrics
+from segue_sidecar.probing import Probing
+
+MAX_BODY_BYTES = 1 << 20
+MAX_WAIT_S = 60.0
+
+_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_VOICE = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+_ANY = (404, 409, 413, 421, 422, 507)
+
+Namespace = Annotated[str, Path(pattern=_NAME)]
+Name = Annotated[str, Path(pattern=_VOICE)]
+RevisionPath = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the routes call."""
+
+    pod_uid: str
+    commands: Commands
+    probing: Probing
+    feed: StateFeed
+    evidence: Evidence
+    contact: Contact
+    metrics: Metrics
+
+
+def make_app(services: Services) -> Any:
+    """The whole application, as ASGI."""
+    app = FastAPI(
+        title="Segue sidecar",
+        version=__version__,
+        description="What operator and sidecar say to each other. Mutual TLS; see `segue.wire`.",
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(_addressed(services))],
+    )
+    install(app, on_refusal=lambda reason: services.metrics.refusals.labels(reason).inc())
+    _add_reads(app, services)
+    _add_revisions(app, services)
+    _add_pointer(app, services)
+    return BodyLimit(app, most_bytes=MAX_BODY_BYTES)
+
+
+def _addressed(services: Services) -> Any:
+    """Every call says which pod it means; one with the leader's term counts as contact."""
+
+    async def check(
+        pod: Annotated[str, Header(alias=HEADER_POD, max_length=253)],
+        term: Annotated[int | None, Header(alias=HEADER_TERM, ge=0, lt=10**18)] = None,
+        wire: Annotated[int, Header(alias=HEADER_WIRE, ge=1, le=1000)] = WIRE_VERSION,
+    ) -> None:
+        if pod != services.pod_uid:
+            raise WrongPod(f"this is pod {services.pod_uid}, not {pod}: look the address up again")
+        if abs(wire - WIRE_VERSION) > 1:
+            raise WrongPod(f"this sidecar speaks wire version {WIRE_VERSION}, not {wire}: upgrade it")
+        if term is not None:
+            services.contact.heard(term)
+
+    return check
+
+
+async def _command(
+    fence: Annotated[str, Header(alias=HEADER_FENCE, pattern=r"^[0-9]{1,18}\.[0-9]{1,18}$")],
+    voice_uid: Annotated[str, Header(alias=HEADER_VOICE_UID, min_length=1, max_length=253)],
+) -> Command:
+    return Command(Fence.parse(fence), voice_uid)
+
+
+Commanded = Annotated[Command, Depends(_command)]
+
+
+def _add_reads(app: FastAPI, services: Services) -> None:
+    @app.get(
+        "/v1/state",
+        response_model=StateDocument,
+        responses={304: {"description": "Nothing changed within `wait`."}, **documented(421, 422)},
+    )
+    async def state(
+        since: Annotated[str | None, Query(max_length=64, description="ETag of the state that is known.")] = None,
+        wait: Annotated[str, Query(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3})?s$", description="At most 60s.")] = "0s",
+    ) -> Response:
+        """Everything that this pod holds; with `since` and `wait`, when it is another state than that one."""
+        wait_s = min(float(wait.removesuffix("s")), MAX_WAIT_S)
+        if since is not None and not await services.feed.wait_for_other(since, wait_s=wait_s):
+            return Response(status_code=304, headers={"etag": f'"{since}"'} if since.isalnum() else None)
+        etag, content = services.feed.document()
+        return Response(content, media_type="application/json", headers={"etag": f'"{etag}"'})
+
+    @app.get("/v1/windows", responses=documented(404, 421, 422))
+    async def windows(
+        voice: Annotated[str, Query(pattern=r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*$", max_length=317)],
+        since: Annotated[int, Query(ge=0, le=1 << 53, description="Unix seconds.")] = 0,
+    ) -> WindowsDocument:
+        """The evidence of one voice: ten-second buckets of its revisions, at most one hour."""
+        services.commands.require_known(voice)
+        return services.evidence.windows(voice, since_s=since)
+
+
+def _add_revisions(app: FastAPI, services: Services) -> None:
+    base = "/v1/voices/{namespace}/{name}/revisions/{revision}"
+
+    @app.put(base, status_code=202, responses=documented(*_ANY))
+    async def ensure_revision(
+        namespace: Namespace, name: Name, revision: RevisionPath, request: RevisionRequest, command: Commanded
+    ) -> RevisionState:
+        """Have a revision resident as a shadow. The same call again: the same answer."""
+        return services.commands.ensure_revision(VoiceName(namespace, name), revision, request, command)
+
+    @app.delete(base, status_code=204, responses=documented(*_ANY))
+    async def drop_revision(namespace: Namespace, name: Name, revision: RevisionPath, command: Commanded) -> Response:
+        """Let a revision go. One that is not here is gone already."""
+        await services.commands.drop_revision(VoiceName(namespace, name), revision, command)
+        return Response(status_code=204)
+
+    @app.post(f"{base}/probe", status_code=202, responses=documented(*_ANY))
+    async def probe(
+        namespace: Namespace, name: Name, revision: RevisionPath, request: ProbeRequest, command: Commanded
+    ) -> ProbeReport:
+        """Start a probe, or find the one of the same key and kind. It goes on behind the answer; see the state."""
+        return services.probing.start(VoiceName(namespace, name), revision, request, command)
+
+    @app.get(f"{base}/report", responses=documented(404, 421, 422))
+    async def report(namespace: Namespace, name: Name, revision: RevisionPath) -> ProbeReport:
+        """The latest report, with the details of each case and seed."""
+        return services.probing.report(VoiceName(namespace, name), revision)
+
+    @app.get(
+        f"{base}/audio/{{case}}/{{seed}}",
+        response_class=FileResponse,
+        responses={200: {"content": {"audio/wav": {}}}, **documented(404, 421, 422)},
+    )
+    async def audio(
+        namespace: Namespace,
+        name: Name,
+        revision: RevisionPath,
+        case: Annotated[int, Path(ge=0, le=63)],
+        seed: Annotated[int, Path(ge=0, le=1 << 31)],
+    ) -> FileResponse:
+        """What the latest full probe said in one case with one seed."""
+        path = services.probing.audio(VoiceName(namespace, name), revision, case=case, seed=seed)
+        return FileResponse(path, media_type="audio/wav")
+
+
+def _add_pointer(app: FastAPI, services: Services) -> None:
+    @app.put("/v1/voices/{namespace}/{name}/pointer", responses=documented(*_ANY))
+    async def set_pointer(
+        namespace: Namespace, name: Name, request: PointerRequest, command: Commanded
+    ) -> PointerResult:
+        """The flip."""
+        received_ns = time.monotonic_ns()
+        result = services.commands.set_pointer(VoiceName(namespace, name), request, command, received_ns=received_ns)
+        if result.stored_monotonic_ns is not None:
+            services.metrics.stores.inc()
+            services.metrics.store_seconds.observe((result.stored_monotonic_ns - received_ns) / 1e9)
+        return result
+
+    @app.post("/v1/voices/{namespace}/{name}/confirm", responses=documented(*_ANY))
+    async def confirm(namespace: Namespace, name: Name, command: Commanded) -> VoiceState:
+        """Close the watch; without one, nothing changes."""
+        return services.commands.confirm(VoiceName(namespace, name), command)
+
+    @app.delete("/v1/voices/{namespace}/{name}", status_code=204, responses=documented(*_ANY))
+    async def release_voice(namespace: Namespace, name: Name, command: Commanded) -> Response:
+        """Let a voice and all its revisions go."""
+        await services.commands.release_voice(VoiceName(namespace, name), command)
+        return Response(status_code=204)

@@ -1,0 +1,139 @@
+"""The state of the pod as one document, and waiting for another one.
+
+Separate because it is read far more often than it changes: each voice is rendered once per change, so that polling
+three hundred voices does not hold up a flip. Memory figures are rounded to MiB, and lie outside the ETag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+
+from pydantic import TypeAdapter
+
+from segue import __version__
+from segue.memory.interface import WeightMemory
+from segue.wire import WIRE_VERSION, PodIdentity, PoolState, SidecarEvent, WorkerState
+from segue_sidecar.books import Books
+from segue_sidecar.config import PodSection
+from segue_sidecar.render import voice_state
+from segue_sidecar.switchboard import Switchboard
+from segue_sidecar.workers import WorkerPhase
+
+_MIB = 1 << 20
+_EVENTS = TypeAdapter(tuple[SidecarEvent, ...])
+_WORKERS = TypeAdapter(tuple[WorkerState, ...])
+_COALESCE_S = 0.02
+"""Changes that come together wake a poller once."""
+
+
+class StateFeed:
+    """Renders `StateDocument`s."""
+
+    def __init__(
+        self,
+        *,
+        pod: PodSection,
+        books: Books,
+        switchboard: Switchboard,
+        memory: WeightMemory,
+        engine_builds: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._books = books
+        self._switchboard = switchboard
+        self._memory = memory
+        self._pod = pod
+        self._engine_builds = engine_builds
+        self._started_ns = time.time_ns()
+        self._version = -1
+        self._etag = ""
+        self._core = b""
+        self._voices: dict[str, bytes] = {}
+
+    async def wait_for_other(self, etag: str, *, wait_s: float) -> bool:
+        """Wait until the ETag is another one, at most `wait_s`; whether it is."""
+        ends_s = time.monotonic() + wait_s
+        while self.etag() == etag:
+            left_s = ends_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._books.changed()
+                    await asyncio.sleep(_COALESCE_S)
+            except TimeoutError:
+                return self.etag() != etag
+        return True
+
+    def etag(self) -> str:
+        """Names the state of now."""
+        self._render()
+        return self._etag
+
+    def document(self) -> tuple[str, bytes]:
+        """ETag and JSON of the state of now."""
+        self._render()
+        usage = self._memory.usage()
+        pool = PoolState(
+            budget_bytes=usage.budget_bytes,
+            used_bytes=_mib(usage.used_bytes),
+            spare_bytes=_mib(usage.spare_bytes),
+            peak_bytes=_mib(usage.peak_bytes),
+        )
+        head = b'{"wire":%d,"etag":"%b","nowNs":%d,"pool":%b,' % (
+            WIRE_VERSION,
+            self._etag.encode(),
+            time.time_ns(),
+            pool.model_dump_json(by_alias=True).encode(),
+        )
+        return self._etag, head + self._core
+
+    def _render(self) -> None:
+        if self._version == self._books.version:
+            return
+        self._version = self._books.version
+        pod = PodIdentity(
+            uid=self._pod.uid,
+            name=self._pod.name,
+            namespace=self._pod.namespace,
+            fleet=self._pod.fleet,
+            started_ns=self._started_ns,
+            build=__version__,
+            engine_builds=dict(self._engine_builds()),
+            device_class=self._pod.device_class,
+        )
+        self._render_voices()
+        self._core = b'"pod":%b,"voices":{%b},"workers":%b,"events":%b}' % (
+            pod.model_dump_json(by_alias=True).encode(),
+            b",".join(self._voices[name] for name in sorted(self._voices)),
+            _WORKERS.dump_json(self._workers(), by_alias=True),
+            _EVENTS.dump_json(tuple(self._books.events), by_alias=True),
+        )
+        self._etag = hashlib.sha256(self._core).hexdigest()[:32]
+
+    def _render_voices(self) -> None:
+        """Only those that changed; all of them the first time."""
+        for name in self._books.stale | (self._books.voices.keys() - self._voices.keys()):
+            entry = self._books.voices.get(name)
+            if entry is None:
+                self._voices.pop(name, None)
+                continue
+            state = voice_state(entry, pointer=self._switchboard.pointer(entry))
+            self._voices[name] = b'"%b":%b' % (name.encode(), state.model_dump_json(by_alias=True).encode())
+        self._books.stale.clear()
+
+    def _workers(self) -> tuple[WorkerState, ...]:
+        return tuple(
+            WorkerState(
+                id=worker.id,
+                pid=worker.pid,
+                phase=WorkerPhase.STUCK if worker.phase is WorkerPhase.LOST else worker.phase,
+            )
+            for worker in self._switchboard.roster
+        )
+
+
+def _mib(size_bytes: int) -> int:
+    return round(size_bytes / _MIB) * _MIB

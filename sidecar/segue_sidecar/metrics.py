@@ -1,0 +1,113 @@
+"""The sidecar in figures, for Prometheus. A registry of its own; labels are bounded.
+
+Gauges are read from the books when somebody asks, so they cannot drift from them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from segue.memory.interface import WeightMemory
+from segue.wire import RevisionPhase
+from segue_sidecar.books import Books
+from segue_sidecar.switchboard import Switchboard
+from segue_sidecar.throttle import Pacer
+from segue_sidecar.workers import WorkerPhase
+
+_STORE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
+
+
+class Metrics:
+    """All of it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.stores = Counter("segue_sidecar_stores", "Words stored in the pointer page.", registry=self.registry)
+        self.store_seconds = Histogram(
+            "segue_sidecar_receive_to_store_seconds",
+            "From a pointer command received to its word stored.",
+            buckets=_STORE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "segue_sidecar_refusals", "Control commands refused, by reason.", ["reason"], registry=self.registry
+        )
+        self.children = Counter(
+            "segue_sidecar_children",
+            "Children that ended, by kind and outcome.",
+            ["kind", "outcome"],
+            registry=self.registry,
+        )
+
+    def child_ended(self, kind: str, outcome: str) -> None:
+        """A child brought a result (`ok`), or the reason why not."""
+        self.children.labels(kind, outcome).inc()
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)
+
+
+class BooksCollector(Collector):
+    """What the books say now."""
+
+    def __init__(
+        self,
+        *,
+        books: Books,
+        memory: WeightMemory,
+        switchboard: Switchboard,
+        pacer: Pacer,
+        silent_s: Callable[[], float],
+    ) -> None:
+        self._books = books
+        self._memory = memory
+        self._switchboard = switchboard
+        self._pacer = pacer
+        self._silent_s = silent_s
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        yield from self._pool()
+        phases = Count(entry.phase for entry in self._books.revisions())
+        yield _labelled(
+            "segue_sidecar_revisions", "Revisions by phase.", "phase", {p.value: phases[p] for p in RevisionPhase}
+        )
+        workers = Count(worker.phase for worker in self._switchboard.roster)
+        yield _labelled(
+            "segue_sidecar_workers", "Server workers by phase.", "phase", {p.value: workers[p] for p in WorkerPhase}
+        )
+        yield _gauge("segue_sidecar_voices", "Voices on this pod.", len(self._books.voices))
+        watched = sum(voice.watch is not None for voice in self._books.voices.values())
+        yield _gauge("segue_sidecar_watches_open", "Voices under an open watch.", watched)
+        yield _gauge("segue_sidecar_child_duty", "Share of time that children may run.", self._pacer.duty)
+        yield _gauge("segue_sidecar_leader_silent_seconds", "Since the leader was last heard.", self._silent_s())
+
+    def _pool(self) -> Iterator[Metric]:
+        usage = self._memory.usage()
+        for name, value in (
+            ("budget", usage.budget_bytes),
+            ("used", usage.used_bytes),
+            ("lingering", usage.lingering_bytes),
+            ("spare", usage.spare_bytes),
+            ("peak", usage.peak_bytes),
+        ):
+            yield _gauge(f"segue_sidecar_pool_{name}_bytes", f"Arena memory: {name}.", value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _labelled(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

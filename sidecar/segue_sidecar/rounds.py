@@ -1,0 +1,184 @@
+"""What the sidecar does by the clock: beat, count, pace the children, judge open watches, tidy up.
+
+Separate from the composition so that each round can be read by itself. A round that fails is logged and done again at
+its next time; none of them may end the sidecar.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from segue.errors import CommandRefused, SegueError
+from segue.memory.interface import WeightMemory
+from segue.wire import RevisionPhase
+from segue_sidecar.books import Books
+from segue_sidecar.commands import Commands
+from segue_sidecar.config import Config
+from segue_sidecar.contact import Contact
+from segue_sidecar.deadman import judge
+from segue_sidecar.evidence import Evidence
+from segue_sidecar.journal import Journal
+from segue_sidecar.reception import Reception
+from segue_sidecar.recovery import reconcile
+from segue_sidecar.residency import Residency
+from segue_sidecar.switchboard import Switchboard
+from segue_sidecar.throttle import Load, Pacer, next_duty
+from segue_sidecar.workers import Worker, WorkerPhase
+
+logger = logging.getLogger(__name__)
+
+PACE_EVERY_S = 0.25
+_SPARE_STEP_EVERY_S = 0.02
+_SPARE_LOOK_EVERY_S = 1.0
+_BASELINE_WEIGHT = 0.2
+
+
+async def every(period_s: float, work: Callable[[], None]) -> None:
+    """Do `work` now and then every `period_s`, until cancelled."""
+    while True:
+        try:
+            work()
+        except Exception:  # a round's outermost point: one that fails must not end the others
+            logger.exception("%s failed; it is tried again in %g s", getattr(work, "__qualname__", work), period_s)
+        await asyncio.sleep(period_s)
+
+
+class Upkeep:
+    """The round of each second."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        books: Books,
+        journals: tuple[Journal, ...],
+        memory: WeightMemory,
+        switchboard: Switchboard,
+        reception: Reception,
+        residency: Residency,
+        commands: Commands,
+        evidence: Evidence,
+        contact: Contact,
+    ) -> None:
+        self._config = config
+        self._books = books
+        self._journals = journals
+        self._memory = memory
+        self._switchboard = switchboard
+        self._reception = reception
+        self._residency = residency
+        self._commands = commands
+        self._evidence = evidence
+        self._contact = contact
+
+    def second(self) -> None:
+        """Everything that is due once a second, the most urgent first."""
+        if self._switchboard.page is not None:
+            self._switchboard.page.beat(term=self._contact.term)
+        self._evidence.expire()
+        self._reception.bury_the_dead()
+        self._judge_watches()
+        self._end_hung_offers()
+        self._tidy()
+        self._evidence.journal_closed(self._in_rollout())
+        for journal in self._journals:
+            if journal.wants_compacting():
+                journal.compact()
+
+    def _in_rollout(self) -> frozenset[str]:
+        return frozenset(name for name, voice in self._books.voices.items() if voice.watch or voice.said.candidate)
+
+    def _judge_watches(self) -> None:
+        """The dead-man rule: only while the operator is out of reach."""
+        if self._contact.silent_s() < self._config.out_of_reach_s:
+            return
+        now_s = time.time()
+        for voice in list(self._books.voices.values()):
+            watch = voice.watch
+            if watch is None or voice.said.active != watch.revision:
+                continue
+            flipped_s = watch.since_ns / 1e9
+            buckets = self._evidence.buckets(str(voice.name), watch.revision, since_s=flipped_s)
+            verdict = judge(buckets, watch.terms, flipped_s=flipped_s, now_s=now_s)
+            if verdict is not None:
+                try:
+                    self._commands.go_back(voice, verdict)
+                except CommandRefused as error:
+                    logger.error("%s should go back by itself but cannot: %s", voice.name, error)
+
+    def _end_hung_offers(self) -> None:
+        """A shadow that a worker does not answer for has failed; a joiner that does not answer is disconnected."""
+        deadline_s = self._config.deadlines.offer_s
+        for worker, handle in self._reception.hung(now_s=time.monotonic(), deadline_s=deadline_s):
+            entry = self._books.by_handle(handle)
+            if entry is not None and entry.phase is RevisionPhase.OFFERING:
+                message = f"worker {worker.id} did not answer within {deadline_s:g} s"
+                self._residency.fail(entry, "OfferTimedOut", message)
+            else:
+                self._disconnect(worker, deadline_s)
+
+    def _disconnect(self, worker: Worker, deadline_s: float) -> None:
+        worker.phase = WorkerPhase.STUCK
+        worker.connection.close()
+        message = f"worker {worker.id} answered no offer for {deadline_s:g} s: disconnected"
+        self._books.event("WorkerHung", message, warning=True)
+
+    def _tidy(self) -> None:
+        self._memory.reap()
+        self._switchboard.sweep()
+        for worker in self._switchboard.roster.connected():
+            self._switchboard.settle_worker(worker)
+        for voice in list(self._books.voices.values()):
+            try:
+                reconcile(voice, self._switchboard, self._books)
+            except SegueError as error:
+                logger.error("the word of %s cannot be restored: %s", voice.name, error)
+        self._commands.forget_released()
+        self._residency.advance()
+
+
+class Pacing:
+    """The round that counts what ended, and decides how much children may run."""
+
+    def __init__(self, *, config: Config, pacer: Pacer, switchboard: Switchboard, evidence: Evidence) -> None:
+        self._policy = config.throttle
+        self._pacer = pacer
+        self._switchboard = switchboard
+        self._evidence = evidence
+        self._busy_ns: dict[str, tuple[int, int]] = {}
+        self._quiet_latency_s: float | None = None
+
+    def round(self) -> None:
+        """Read how busy the workers are, and set the duty."""
+        busy = max([self._busy(worker) for worker in self._switchboard.roster], default=0.0)
+        sample = self._evidence.sample(self._switchboard.roster)
+        mean_s = sample.latency_s / sample.ended if sample.ended else None
+        ratio = mean_s / self._quiet_latency_s if mean_s is not None and self._quiet_latency_s else None
+        if self._pacer.children == 0 and mean_s is not None:
+            before_s = self._quiet_latency_s if self._quiet_latency_s is not None else mean_s
+            self._quiet_latency_s = before_s + _BASELINE_WEIGHT * (mean_s - before_s)
+        self._pacer.set_duty(next_duty(self._pacer.duty, Load(busy=busy, latency_ratio=ratio), self._policy))
+
+    def _busy(self, worker: Worker) -> float:
+        """Share of the time since the last round that a worker computed."""
+        now_ns = time.monotonic_ns()
+        busy_ns = worker.stats.worker(now_ns=now_ns).busy_ns
+        before_ns, before_busy_ns = self._busy_ns.get(worker.id, (now_ns, busy_ns))
+        self._busy_ns[worker.id] = (now_ns, busy_ns)
+        passed_ns = now_ns - before_ns
+        return max(0.0, min(1.0, (busy_ns - before_busy_ns) / passed_ns)) if passed_ns > 0 else 0.0
+
+
+async def keep_spares(memory: WeightMemory, pacer: Pacer) -> None:
+    """Fault in spares in small steps while nobody is busy, so that the next preload finds warm pages."""
+    while True:
+        grown = False
+        if pacer.duty >= 1.0:
+            try:
+                grown = memory.grow_spare()
+            except SegueError as error:
+                logger.warning("no spare memory: %s", error)
+        await asyncio.sleep(_SPARE_STEP_EVERY_S if grown else _SPARE_LOOK_EVERY_S)
