@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import socket
 import sys
@@ -22,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.processes import descendants
+from bench.processes import descendants, is_worker
 from segue.control import SidecarClient
 from segue.errors import ControlUnreachable, SegueError
 from segue.model import VoiceSpec, revision_of
@@ -85,7 +84,7 @@ class Stack:
 
     def worker_pids(self) -> list[int]:
         """Of the server's workers: the processes that map a stats page are its direct children."""
-        return [pid for pid in descendants(self.pid("server")) if _is_worker(pid)]
+        return [pid for pid in descendants(self.pid("server")) if is_worker(pid)]
 
     def all_pids(self) -> list[int]:
         """Every process of the stack, children of the sidecar included."""
@@ -204,15 +203,6 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-
-
-def _is_worker(pid: int) -> bool:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115 - memfds are no paths
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return b"segue_server" in command and any(link.startswith("/memfd:segue-pointer-page") for link in links)
 
 
 # --- commanding without an operator ---------------------------------------------------------------------------------

@@ -33,6 +33,16 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def is_worker(pid: int) -> bool:
+    """Whether a process is a worker of the server: it has mapped, or holds, the pointer page."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return b"segue_server" in command and any(link.startswith("/memfd:segue-pointer-page") for link in links)
+
+
 def alive(pid: int) -> bool:
     """Whether the process exists and is no zombie."""
     fields = _stat_fields(pid)
