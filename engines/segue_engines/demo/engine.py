@@ -141,7 +141,10 @@ class DemoSynthesizer:
         self._timbre = None
 
     def _together(self, work: Callable[[Sequence[DemoRow]], None], rows: Sequence[DemoRow]) -> None:
-        """Do a batch; if it fails, do its rows one by one, so that only the culprit fails."""
+        """Do a batch; if it fails, do its rows one by one, so that only the culprit fails.
+
+        `work` may therefore see a row again that it had finished before another one failed.
+        """
         if not rows:
             return
         try:
@@ -156,7 +159,8 @@ class DemoSynthesizer:
     def _plan(self, rows: Sequence[DemoRow]) -> None:
         """Give each row its next sentence: encode it, lay out its durations, draw its pitch contour."""
         prosody, _ = self._halves()
-        sentences = [row.next_sentence() for row in rows]
+        rows = [row for row in rows if row.plan is None]
+        sentences = [row.upcoming for row in rows]
         ids = [np.array(sentence.ids) for sentence in sentences]
         positions = [token_places(sentence.ids, sentence.word_starts) for sentence in sentences]
         encoded = prosody.encode(ids, positions)

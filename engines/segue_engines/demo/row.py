@@ -151,11 +151,10 @@ class DemoRow:
         """The sentence being spoken, or `None` between sentences."""
         return self._plan
 
-    def next_sentence(self) -> Sentence:
-        """Take the next sentence off the queue."""
-        sentence = self._waiting.popleft()
-        self._tokens.extend(sentence.ids)
-        return sentence
+    @property
+    def upcoming(self) -> Sentence:
+        """The sentence to begin next."""
+        return self._waiting[0]
 
     def begin(self, hidden: Array, timing: Timing, contour: Array, *, pitch_mean: float, pitch_std: float) -> None:
         """Start to speak a sentence whose pitch contour `(10 ms frames, 2)` is known."""
@@ -173,6 +172,7 @@ class DemoRow:
             phase=self._phase,
         )
         self._capped |= timing.capped
+        self._tokens.extend(self._waiting.popleft().ids)
         self._plan = Plan(hidden, timing.owner, timing.places, pitch, voicing, train)
 
     def piece(self) -> tuple[int, int]:

@@ -21,7 +21,7 @@ MAX_PHONES: Final = 160
 """Longest piece that the model is given; about twelve seconds of speech."""
 
 _SPELLED: Final = frozenset({"US", "IT", "UK", "EU", "AM", "PM", "AI", "ID", "TV", "PC", "OR", "IS", "AN", "ER"})
-_PIECES: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|[,.?!]+")
+_PIECES: Final = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|[,.?!]+")
 _MAX_SPELLED_LETTERS: Final = 5
 _MAX_WORD_LETTERS: Final = 40
 _FOREIGN_LATIN: Final = str.maketrans(

@@ -28,7 +28,8 @@ _ABBREVIATIONS: Final = {
     "sr": "senior", "vs": "versus", "etc": "et cetera", "approx": "approximately", "dept": "department",
     "gen": "general", "gov": "governor", "sen": "senator",
     "rep": "representative", "capt": "captain",
-    "lt": "lieutenant", "sgt": "sergeant", "rev": "reverend", "mt": "mount", "ave": "avenue", "blvd": "boulevard", "rd": "road",
+    "lt": "lieutenant", "sgt": "sergeant", "rev": "reverend",
+    "mt": "mount", "ave": "avenue", "blvd": "boulevard", "rd": "road",
     "inc": "incorporated", "ltd": "limited", "corp": "corporation", "co": "company", "est": "established",
     "fig": "figure", "vol": "volume", "max": "maximum", "min": "minimum", "tel": "telephone",
 }  # fmt: skip
@@ -49,7 +50,7 @@ _SYMBOLS: Final = {
     "&": " and ", "+": " plus ", "=": " equals ", "@": " at ", "%": " percent ", "#": " number ", "°": " degrees ",
     "~": " about ", "<": " less than ", ">": " greater than ", "×": " times ", "÷": " divided by ",
     "±": " plus or minus ",
-    "/": " slash ", "\\": " backslash ", "$": " dollars ", "£": " pounds ", "€": " euros ", "µ": " micro ", "π": " pi ",
+    "/": " slash ", "\\": " backslash ", "$": " dollars ", "£": " pounds ", "€": " euros ", "π": " pi ",
     "§": " section ", "©": " copyright ", "™": " trademark ", "√": " square root of ", "^": " to the power of ",
 }  # fmt: skip
 _PUNCTUATION: Final = str.maketrans(
@@ -68,7 +69,7 @@ def spoken(text: str) -> str:
 
     Letters that are not English survive as they are: `frontend` rejects them with their place.
     """
-    text = unicodedata.normalize("NFKC", text.replace("…", "—")).translate(_EARLY)
+    text = unicodedata.normalize("NFKC", text.replace("…", "—").replace("µ", " micro ")).translate(_EARLY)
     text = re.sub(r"[ \t]*\n\s*\n\s*", ". ", text)
     for pattern, rewrite in _REWRITES:
         text = pattern.sub(rewrite, text)
