@@ -24,12 +24,12 @@ from ruamel.yaml import YAML
 
 from bench.cast import make_shots
 from bench.harness import copy_weights, example_versions
-from bench.processes import alive, descendants, is_worker, kill
 from bench.table import CONSOLE, Options, at_least, at_most, note, parse_options, print_lines, tell
 from segue.model import Phase, Status
 from segue.wire import RevisionPhase, StateDocument
 from segue_cli.measure.environment import environment, write_report
 from segue_cli.measure.load_process import LoadProcess
+from segue_cli.measure.processes import alive, kill
 from segue_cli.measure.running_up import RunningUp
 from segue_cli.measure.shots import LoadPlan, OpenLoop, Record
 from segue_cli.measure.variants import numbered
@@ -258,13 +258,8 @@ def _pid_of(up: RunningUp, victim: Victim) -> int:
         case Victim.SIDECAR | Victim.OPERATOR:
             return up.children()[victim.value]
         case Victim.WORKER_1 | Victim.WORKER_2:
-            workers = worker_pids(up)
+            workers = up.worker_pids()
             return workers[0 if victim is Victim.WORKER_1 else -1]
-
-
-def worker_pids(up: RunningUp) -> list[int]:
-    """Of the server's workers that run now."""
-    return [pid for pid in descendants(up.children()["server"]) if is_worker(pid)]
 
 
 async def _agrees(fleet: Fleet, *, before: str, gone: Sequence[int]) -> bool:

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import httptools
 from pydantic import BaseModel
@@ -32,6 +31,7 @@ from segue.wire import (
     PointerRequest,
     PointerResult,
 )
+from segue_cli.measure.effective import Flip
 
 
 class FlipTarget(BaseModel):
@@ -57,17 +57,6 @@ class FlipPlan(BaseModel):
     targets: tuple[FlipTarget, ...]
     flips: int
     gap_s: float
-
-
-class Flip(NamedTuple):
-    """One store that was commanded. All times CLOCK_MONOTONIC ns of this machine."""
-
-    voice: str
-    epoch: int
-    sent_ns: int
-    received_ns: int
-    stored_ns: int
-    answered_ns: int
 
 
 class Flipper:

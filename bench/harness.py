@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.processes import descendants, is_worker
 from segue.control import SidecarClient
 from segue.errors import ControlUnreachable, SegueError
 from segue.model import VoiceSpec, revision_of
@@ -40,6 +39,7 @@ from segue.wire import (
 )
 from segue_cli.examples import examples_dir
 from segue_cli.layout import Layout
+from segue_cli.measure.processes import descendants, is_worker
 from segue_cli.measure.renderings import RevisionFiles
 from segue_cli.up.certificates import ensure_certificates
 from segue_cli.up.configs import FLEET, NAMESPACE, Plan, ready_file, write_configs

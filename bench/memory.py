@@ -16,11 +16,11 @@ from statistics import mean, median
 
 from bench.cast import Cast, enter, make_cast, make_shots
 from bench.harness import BenchFailed, Commander, Stack, commanding, revision_files, running_stack
-from bench.processes import open_descriptors, pss_bytes
 from bench.table import Options, at_least, at_most, note, parse_options, print_lines, tell
 from segue.wire import Expected
 from segue_cli.measure.environment import environment, write_report
 from segue_cli.measure.load import LoadGenerator
+from segue_cli.measure.processes import open_descriptors, pss_bytes
 from segue_cli.measure.renderings import RevisionFiles
 from segue_cli.measure.shots import ClosedLoop, LoadPlan, Mode, Shot, failures
 from segue_cli.measure.variants import numbered

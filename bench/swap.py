@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cast import Cast, enter, find_capacity, make_cast, make_shots
-from bench.effective import FlipDelays, flip_delays, heads_of, read_transitions
 from bench.flipper import Flipper, FlipPlan, FlipTarget
 from bench.harness import Commander, Stack, commanding, revision_files, running_stack, uid_of
-from bench.processes import stats_pages
 from bench.store_visible import Visibility, measure_store_visible
 from bench.table import Options, at_least, at_most, note, parse_options, print_lines, tell
 from segue.memory.stats_reader import StatsReader
 from segue.tls import sidecar_name
+from segue_cli.measure.effective import FlipDelays, flip_delays, heads_of, read_transitions
 from segue_cli.measure.environment import environment, write_report
 from segue_cli.measure.latency import Comparison, Interval, compare
 from segue_cli.measure.load_process import LoadProcess
 from segue_cli.measure.mixed import MixedCount, judge_records
+from segue_cli.measure.processes import stats_pages
 from segue_cli.measure.renderings import Renderings, RevisionFiles
 from segue_cli.measure.selftest import SelfTest, try_the_detector
 from segue_cli.measure.shots import ClosedLoop, LoadPlan, Mode, OpenLoop, Record, Shot, failures

@@ -24,8 +24,9 @@ from segue.errors import ControlUnreachable, SegueError
 from segue.model import Status
 from segue.tls import KeyPairFiles, client_context, sidecar_name
 from segue.wire import StateDocument
-from segue_cli.editing import edit_voice
+from segue_cli.editing import Changes, edit_voice
 from segue_cli.layout import Layout
+from segue_cli.measure.processes import descendants, is_worker
 from segue_cli.up.configs import FLEET, NAMESPACE
 
 START_S = 90.0
@@ -156,9 +157,14 @@ class RunningUp:
 
     # --- what is done to it -----------------------------------------------------------------------------------------
 
-    def edit(self, voice: str, changes: Mapping[str, Any]) -> None:
+    def edit(self, voice: str, changes: Changes) -> None:
         """Edit the YAML of a voice as every `segue` command does: fields by path, comments stay."""
-        edit_voice(voice, {path: value for path, value in changes.items()}, state=None, voices=self.voices)
+        edit_voice(voice, changes, state=None, voices=self.voices)
+
+    def worker_pids(self) -> list[int]:
+        """Of the server's workers that run now."""
+        server = self.children().get("server")
+        return [] if server is None else [pid for pid in descendants(server) if is_worker(pid)]
 
     def kill(self, name: str) -> int:
         """SIGKILL to `sidecar`, `server` or `operator`; returns the pid."""

@@ -1,6 +1,6 @@
 """From a commanded flip to its effect in every worker, read from the workers' stats pages.
 
-Separate because it is the definition of `command_to_effective_ms`: t0 is the commander's clock before it writes the
+Separate because it is the definition of `command_to_effective_ms`, for bench and demo alike: t0 is the commander's clock before it writes the
 command, t1 the later of the store and the last admission, in any worker, that still used the old word.
 """
 
@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from bench.flipper import Flip
 from segue.memory.page import Word
 from segue.memory.stats_reader import StatsReader, Transition
 from segue_cli.measure.latency import Spread
 
 EPOCHS = 1 << 16
+
+
+class Flip(NamedTuple):
+    """One store that was commanded. All times CLOCK_MONOTONIC ns of this machine."""
+
+    voice: str
+    epoch: int
+    sent_ns: int
+    received_ns: int
+    stored_ns: int
+    answered_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

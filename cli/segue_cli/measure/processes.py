@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from segue.errors import ArenaCorrupt
@@ -104,16 +103,6 @@ def _stats_page_of(pid: int) -> StatsReader | None:
                 return reader
             reader.close()
     return None
-
-
-def wait_until(true: Callable[[], bool], *, within_s: float, what: str, poll_s: float = 0.05) -> float:
-    """Poll a condition; returns how long it took in seconds, raises `TimeoutError` naming `what`."""
-    begin = time.monotonic()
-    while not true():
-        if time.monotonic() - begin > within_s:
-            raise TimeoutError(f"waited {within_s:.0f} s in vain until {what}")
-        time.sleep(poll_s)
-    return time.monotonic() - begin
 
 
 def _stat_fields(pid: int) -> list[str] | None:
