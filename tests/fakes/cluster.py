@@ -109,6 +109,14 @@ class FakeCluster:
         self._find(key)
         del self._objects[key]
 
+    def read(self, key: str) -> VoiceModel:
+        """The object, for assertions: answers while the API server is down."""
+        return VoiceModel.parse(self._find(key))
+
+    def has(self, key: str) -> bool:
+        """Whether it exists, for assertions."""
+        return key in self._objects
+
     # --- what the operator does -----------------------------------------------------------------------------------
 
     def get(self, key: str) -> VoiceModel | None:

@@ -199,6 +199,11 @@ class FakeSidecar:
             raise CommandRefused(f"{revision[:10]} is needed")
         voice.held.pop(revision, None)
 
+    def release(self, key: str, uid: str, fence: Fence) -> None:
+        """`DELETE /v1/voices/{ns}/{name}`."""
+        self._fenced(key, uid, fence)
+        del self._voices[key]
+
     # --- life -----------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
@@ -229,6 +234,12 @@ class FakeSidecar:
         """Revisions of a voice, for assertions."""
         voice = self._voices.get(key)
         return {} if voice is None else {name: held.phase for name, held in voice.held.items()}
+
+    def reports(self, key: str) -> dict[str, ProbeReport]:
+        """The latest report of each revision, for assertions."""
+        voice = self._voices.get(key)
+        held = {} if voice is None else voice.held
+        return {name: each.report for name, each in held.items() if each.report is not None}
 
     def pointer(self, key: str) -> Pointer:
         """The word, for assertions."""

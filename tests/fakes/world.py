@@ -31,6 +31,7 @@ from segue.rollout import (
     Sighting,
     Slots,
     Snapshot,
+    needs,
     next_action,
     pointer_request,
     probe_request,
@@ -129,7 +130,10 @@ class World:
         """Gather one snapshot."""
         voice = self.cluster.get(key)
         status = voice.status if voice is not None else Status()
-        pods = [self._look(pod, voice) for pod in self.pods.values()] if voice is not None else []
+        pods = []
+        if voice is not None:
+            evidence = needs(voice.spec, status, self.clock.now()).evidence
+            pods = [self._look(pod, voice, evidence=evidence) for pod in self.pods.values()]
         return Snapshot(voice=voice, status=status, pods=sort_pods(pods), slots=self.slots, owner=self.owner)
 
     def reconcile(self, key: str) -> Action | None:
@@ -180,12 +184,12 @@ class World:
                 return
         raise AssertionError("writes its status over and over")
 
-    def _look(self, pod: Pod, voice: VoiceModel) -> PodView:
+    def _look(self, pod: Pod, voice: VoiceModel, *, evidence: bool) -> PodView:
         sidecar = pod.sidecar
         try:
             sighting = Sighting(
                 state=sidecar.state(),
-                windows=sidecar.windows(voice.key),
+                windows=sidecar.windows(voice.key) if evidence else None,
                 last_fence=self._sent.get(pod.facts.uid),
             )
         except Unreachable:

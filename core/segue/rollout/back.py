@@ -15,7 +15,7 @@ from segue.rollout.action import Command, Event
 from segue.rollout.commands import Word, ensure, point
 from segue.rollout.evidence import Trip, find_trip
 from segue.rollout.snapshot import Alert, PodView, Verdict
-from segue.rollout.step import Step, enter, handled, withdrawal
+from segue.rollout.step import Step, enter, handled, note, withdrawal
 from segue.rollout.terms import failure_key
 from segue.rollout.tokens import rollback_token
 from segue.rollout.view import View
@@ -107,6 +107,8 @@ def remember_failure(view: View, status: Status, source: RevisionSource, *, reas
 def by_person(view: View, *, source: RevisionSource, back_to: RevisionSource | None) -> Step | None:
     """A rollback token, or a spec that says the stable revision again."""
     token = rollback_token(view)
+    if token is not None and back_to is None and view.status.phase in (Phase.FLIPPING, Phase.WATCHING):
+        return nothing_to_go_back_to(view, token)
     if token is not None:
         return go_back(
             view,
@@ -121,6 +123,13 @@ def by_person(view: View, *, source: RevisionSource, back_to: RevisionSource | N
         message = "the spec says the stable revision again"
         return go_back(view, source=source, back_to=back_to, reason="SpecReverted", message=message, failed=False)
     return None
+
+
+def nothing_to_go_back_to(view: View, token: str) -> Step:
+    """A rollback that would leave listeners without a voice is refused; the token is used up."""
+    text = f"segue.dev/rollback={token} does nothing: there is no earlier revision"
+    status = handled(view.status, rollback=token)
+    return Step(reason="NothingToGoBackTo", message=text, status=status, events=note("TokenUnused", text, warning=True))
 
 
 def by_pods(view: View, *, source: RevisionSource, back_to: RevisionSource | None) -> Step | None:

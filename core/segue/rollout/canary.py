@@ -11,15 +11,17 @@ from datetime import datetime, timedelta
 
 from segue.model.revision import short
 from segue.model.spec import Canary, CanaryMode, InsufficientTraffic
+from segue.model.status import Phase
 from segue.rollout.action import Command
 from segue.rollout.back import by_person, by_pods, fail, go_back
 from segue.rollout.commands import Word, mode_of, point, weight_of
 from segue.rollout.evidence import CanaryEvidence, canary_evidence, canary_fails, canary_passes, is_known
 from segue.rollout.letting_out import commit_flip
+from segue.rollout.proof import is_proven
 from segue.rollout.snapshot import PodView
 from segue.rollout.spread import commandable
 from segue.rollout.statistics import rate_allowed_by
-from segue.rollout.step import Step, changed_rollout, note
+from segue.rollout.step import Step, changed_rollout, enter, note
 from segue.rollout.tokens import promote_token
 from segue.rollout.topping_up import ask_again, top_up
 from segue.rollout.view import View, cohort
@@ -40,6 +42,7 @@ def canary(view: View) -> Step:
     evidence = _gather(view)
     return (
         _fails(view, evidence)
+        or _candidate_lost(view)
         or _promoted(view)
         or _passes(view, evidence)
         or _times_out(view, evidence)
@@ -66,9 +69,21 @@ def _share(view: View) -> float:
 
 
 def _listeners(view: View) -> tuple[PodView, ...]:
-    """Pods that can take part: the cohort, as far as the candidate is ready there and stable is at hand."""
+    """Pods that can take part: the cohort, as far as the candidate is proven there and stable is at hand."""
     pods = commandable(cohort(view, view.rollout.started_at))
-    return tuple(pod for pod in pods if pod.has_ready(view.target) and pod.has_ready(view.stable_revision))
+    return tuple(pod for pod in pods if is_proven(view, pod, view.target) and pod.has_ready(view.stable_revision))
+
+
+def _candidate_lost(view: View) -> Step | None:
+    """Every pod that had the candidate is gone or lost it: load it again, rather than wait for nobody."""
+    pods = commandable(cohort(view, view.rollout.started_at))
+    if not pods or any(view.target in pod.revisions for pod in pods):
+        return None
+    text = f"no pod holds {short(view.target)} any more; it is loaded again"
+    status = changed_rollout(view.status, started_at=view.now, late=0, progress=0)
+    deadline = view.now + view.spec.rollout.progress_deadline
+    status = enter(status, Phase.PRELOADING, view.now, deadline=deadline)
+    return Step(reason="CandidateLost", message=text, status=status, events=note("CandidateLost", text, warning=True))
 
 
 def _word(view: View) -> tuple[Command, ...]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from segue.model.spec import CanaryMode as SpecCanaryMode
 from segue.model.spec import Consistency as SpecConsistency
 from segue.model.status import RevisionSource
 from segue.rollout.action import Command, ConfirmWatch, DropRevision, EnsureRevision, RunProbe, SetPointer
-from segue.rollout.proof import Claim, Proof, full_provers, proof_on
+from segue.rollout.proof import Claim, Proof, full_provers, is_proven, next_round, proof_on, served_claim
 from segue.rollout.snapshot import PodView, PointerView
 from segue.rollout.terms import probe_terms
 from segue.rollout.view import View
@@ -111,19 +111,36 @@ def lead_to(
     previous
         The way back that must be resident first, while a watch is open.
     """
-    claim = Claim(revision=source.revision, key=None)
-    provers = full_provers(view, pods, claim, first=0)
-    commands: list[Command] = [*ensure(pods, source)]
-    by_proof: dict[Proof, list[PodView]] = defaultdict(list)
-    for pod in pods:
-        by_proof[proof_on(view, pod, claim, provers=provers)].append(pod)
-    commands += probe(view, by_proof[Proof.NEEDS_FULL], claim, ProbeKind.FULL, baseline=None)
-    commands += probe(view, by_proof[Proof.NEEDS_SENTENCE], claim, ProbeKind.SENTENCE, baseline=None)
-    proven = by_proof[Proof.PROVEN]
+    proven = [pod for pod in pods if is_proven(view, pod, source.revision)]
+    commands = [
+        *ensure(pods, source),
+        *_prove_served(view, [pod for pod in pods if pod not in proven], source.revision),
+    ]
     if previous is not None and (way_back := view.source(previous)) is not None:
         commands += ensure(proven, way_back)
         proven = [pod for pod in proven if pod.has_ready(previous)]
-    commands += point(view, proven, Word(active=source.revision), watch=watch)
+    return (*commands, *point(view, proven, Word(active=source.revision), watch=watch))
+
+
+def _prove_served(view: View, pods: Sequence[PodView], revision: str) -> tuple[Command, ...]:
+    """The next probe of each pod for a revision that others serve."""
+    claim = served_claim(revision)
+    provers = full_provers(view, pods, claim, first=0)
+    commands: list[Command] = []
+    for pod in pods:
+        proof = proof_on(view, pod, claim, provers=provers)
+        asked = claim
+        if proof is Proof.ERROR:
+            report = pod.revisions[revision].report
+            again = next_round(report) if report is not None else None
+            if report is None or again is None:
+                continue
+            asked = replace(claim, round=again)
+            proof = Proof.NEEDS_FULL if report.kind is ProbeKind.FULL else Proof.NEEDS_SENTENCE
+        if proof is Proof.NEEDS_FULL:
+            commands += probe(view, [pod], asked, ProbeKind.FULL, baseline=None)
+        elif proof is Proof.NEEDS_SENTENCE:
+            commands += probe(view, [pod], asked, ProbeKind.SENTENCE, baseline=None)
     return tuple(commands)
 
 

@@ -14,9 +14,10 @@ from segue.model.scalars import format_duration
 from segue.model.status import LastSwitch, Phase
 from segue.rollout.action import Command
 from segue.rollout.back import by_evidence, by_person, by_pods, fail, go_back
-from segue.rollout.commands import Word, ensure, point
+from segue.rollout.commands import Word, lead_to, point
 from segue.rollout.letting_out import together_lead
 from segue.rollout.progress import is_overdue
+from segue.rollout.proof import is_proven
 from segue.rollout.snapshot import PodView
 from segue.rollout.spread import allowed_failures, commandable
 from segue.rollout.step import Step, changed_rollout, enter, note
@@ -103,28 +104,25 @@ def _choose_instant_again(view: View, pods: Sequence[PodView]) -> Step | None:
 
 
 def _able(view: View, pods: Sequence[PodView]) -> list[PodView]:
-    """Pods that can flip now: the revision is ready, and so is the way back."""
+    """Pods that can flip now: the revision is proven there, and the way back is ready."""
     stable = view.stable_revision
     return [
         pod
         for pod in commandable(pods)
-        if pod.has_ready(view.target) and (stable is None or pod.has_ready(stable)) and not _has_flipped(view, pod)
+        if is_proven(view, pod, view.target)
+        and (stable is None or pod.has_ready(stable))
+        and not _has_flipped(view, pod)
     ]
 
 
 def _go_on(view: View, pods: Sequence[PodView], waiting: Sequence[PodView]) -> Step:
     able = _able(view, pods)
-    lost = [pod for pod in commandable(waiting) if not pod.has_ready(view.target)]
-    commands: list[Command] = [*ensure(lost, view.rollout.source)]
-    if view.stable is not None:
-        commands += ensure(
-            [pod for pod in commandable(waiting) if not pod.has_ready(view.stable.revision)], view.stable
-        )
-    commands += _flip_commands(view, able)
+    watch, stable = watch_terms(view.spec, view.stable_revision), view.stable_revision
+    lost = [pod for pod in commandable(waiting) if pod not in able]
+    led = lead_to(view, lost, view.rollout.source, watch=watch, previous=stable)
+    commands = (*led, *_flip_commands(view, able))
     text = f"flips to {short(view.target)}: {len(pods) - len(waiting)} of {len(pods)} pods"
-    return Step(
-        reason="Flipping", message=text, commands=tuple(commands), clock_runs=True, again_in=_instant_passes_in(view)
-    )
+    return Step(reason="Flipping", message=text, commands=commands, clock_runs=True, again_in=_instant_passes_in(view))
 
 
 def _flip_commands(view: View, able: Sequence[PodView]) -> tuple[Command, ...]:

@@ -6,13 +6,15 @@ it says: pause, window, slot, pods.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from segue.model.revision import short
 from segue.model.status import FailedRevision, Phase, RolloutStatus
 from segue.model.window import is_open, next_opening
 from segue.rollout.action import Command
-from segue.rollout.back import by_evidence, by_pods, doubt, go_back
+from segue.rollout.back import by_evidence, by_pods, doubt, go_back, nothing_to_go_back_to
 from segue.rollout.commands import Word, confirm, drop, lead_to, point
 from segue.rollout.proof import new_records, served_claim
 from segue.rollout.snapshot import PodView
@@ -23,6 +25,8 @@ from segue.rollout.tokens import retry_token, rollback_token
 from segue.rollout.view import View, is_resident
 
 LOOK_AGAIN = timedelta(seconds=60)
+FOLLOWING = timedelta(seconds=2)
+"""How often pods on their way to the stable revision are looked at."""
 
 
 def idle(view: View) -> Step:
@@ -31,7 +35,8 @@ def idle(view: View) -> Step:
     if back is not None:
         return back
     step = _record(view) or _begin(view) or _steady(view)
-    return step.also(_tidy(view))
+    step = step.also(_tidy(view))
+    return replace(step, again_in=FOLLOWING) if _behind(view) else step
 
 
 def guard(view: View) -> Step | None:
@@ -49,9 +54,7 @@ def _back_by_person(view: View) -> Step | None:
     status = handled(view.status, rollback=token)
     history = view.status.history
     if len(history) < 2:
-        text = f"segue.dev/rollback={token} does nothing: there is no earlier revision"
-        events = note("TokenUnused", text, warning=True)
-        return Step(reason="NothingToGoBackTo", message=text, status=status, events=events)
+        return nothing_to_go_back_to(view, token)
     message = f"asked for by segue.dev/rollback={token}"
     return go_back(
         view,
@@ -169,10 +172,15 @@ def _follow(view: View) -> tuple[Command, ...]:
     stable = view.stable
     if stable is None:
         return ()
-    word = Word(active=stable.revision)
-    behind = [pod for pod in commandable(view.pods) if is_resident(view, pod) and not word.is_on(pod)]
-    led = lead_to(view, behind, stable, watch=None, previous=None)
-    return (*led, *confirm(pod for pod in view.pods if word.is_on(pod)))
+    led = lead_to(view, _behind(view), stable, watch=None, previous=None)
+    return (*led, *confirm(pod for pod in view.pods if pod.pointer.active == stable.revision))
+
+
+def _behind(view: View) -> Sequence[PodView]:
+    """Pods that do not serve the stable revision, or not it alone."""
+    word = Word(active=view.stable_revision)
+    pods = commandable(view.pods) if view.stable is not None else ()
+    return [pod for pod in pods if is_resident(view, pod) and not word.is_on(pod)]
 
 
 def _clear_marks(view: View) -> tuple[Command, ...]:

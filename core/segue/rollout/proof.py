@@ -105,6 +105,22 @@ def proof_on(view: View, pod: PodView, claim: Claim, *, provers: frozenset[str])
     return _missing(recorded=recorded, prover=pod.uid in provers)
 
 
+def is_proven(view: View, pod: PodView, revision: str) -> bool:
+    """Whether a word on the pod may name the revision: it does already, or the proof is there."""
+    if not pod.has_ready(revision):
+        return False
+    if revision in (pod.pointer.active, pod.pointer.candidate):
+        return True  # a probe that runs now (a top-up) does not take back what was proven before
+    return proof_on(view, pod, served_claim(revision), provers=frozenset()) is Proof.PROVEN
+
+
+def next_round(report: ProbeReport) -> int | None:
+    """The round after a probe that could not run; None when it was tried often enough."""
+    _, _, suffix = report.key.partition("~")
+    tried = int(suffix) if suffix.isdigit() else 0
+    return tried + 1 if tried < PROBE_ROUNDS else None
+
+
 def full_provers(view: View, pods: Iterable[PodView], claim: Claim, *, first: int) -> frozenset[str]:
     """Who verifies in full: the first wave, and the first pod of each other engine build or device class."""
     pods = tuple(pods)
