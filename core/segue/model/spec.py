@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -29,7 +29,7 @@ from segue.model.scalars import (
 )
 from segue.model.window import Window
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max_length=63)]
 """An RFC 1123 label."""
 
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$", max_length=35)]
@@ -404,7 +404,3 @@ class VoiceSpec(SpecModel):
             if not (isinstance(value, (str, bool)) or json_number(value)):
                 raise ValueError(f"{key} is a string, a number or a boolean, not {value!r}")
         return options
-
-
-AutoSimilarity = Literal["auto"]
-"""The word that asks for the calibrated threshold."""

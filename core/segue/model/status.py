@@ -193,7 +193,12 @@ class Status(StatusModel):
     pods: PodCounts = Field(default=PodCounts(), description="Counters.")
     last_switch: LastSwitch | None = Field(default=None, description="The latest flip.")
     last_rollback: LastRollback | None = Field(default=None, description="The latest rollback.")
-    conditions: tuple[Condition, ...] = Field(default=(), description="kstatus conditions.", max_length=16)
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        description="kstatus conditions.",
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of that type, if it was ever set."""
