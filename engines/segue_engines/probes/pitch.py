@@ -20,7 +20,8 @@ _LOWEST_HZ: Final = 55.0
 _HIGHEST_HZ: Final = 500.0
 _LAGS: Final = int(_RATE_HZ / _LOWEST_HZ) + 2
 _FIRST_LAG: Final = int(_RATE_HZ / _HIGHEST_HZ)
-_THRESHOLD: Final = 0.15
+_THRESHOLD: Final = 0.25
+"""Looser than the paper (0.1): synthetic voices carry aperiodic bands, and a median forgives a few octave errors."""
 _QUIET_DB: Final = 35.0
 _MIN_VOICED: Final = 20
 
