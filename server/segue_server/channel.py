@@ -31,7 +31,7 @@ class Report:
     replace
         Why it should be drained and replaced; empty: no.
     names
-        Handle to (voice, revision), for everything it had since it started.
+        Handle to (voice, revision), for every handle that was not told before.
     """
 
     listening: bool = False

@@ -116,7 +116,7 @@ class SidecarLink:
             await asyncio.sleep(Backoff(first_s=_AGAIN_AFTER_S).delay_s(attempt))
 
     def bye(self, reason: str) -> None:
-        """Say that this worker drains, and listen no longer."""
+        """Say that this worker drains; it listens on, but will not join again."""
         self._detached = True
         self._send(Bye(reason=reason))
 
@@ -149,7 +149,7 @@ class SidecarLink:
             await self._settle()
             await self._introduce(connection)
             log.info("joined the sidecar (pid %s)", connection.peer.pid)
-            while not self._detached:
+            while True:
                 with await connection.receive() as received:
                     self._hear(received)
         finally:

@@ -13,14 +13,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from segue.errors import ArenaCorrupt
 from segue.memory.stats import create_stats_memfd
+from segue.memory.stats_layout import ROWS
 from segue.memory.stats_reader import StatsReader
 from segue_server.channel import BadReport, Report
+
+MAX_NAMES = 2 * ROWS
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class Child:
         self.name = name
         self.generation = generation
         self.report = Report()
+        self.names: dict[int, tuple[str, str]] = {}
         self.started_s = time.monotonic()
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
@@ -136,4 +140,11 @@ class Child:
             except BadReport as error:
                 log.error("worker %s (pid %d): %s", self.name, self.pid, error)
                 continue
+            self._remember(self.report.names)
             self._changed()
+
+    def _remember(self, names: Mapping[int, tuple[str, str]]) -> None:
+        """Which handle is which revision; the oldest are forgotten long after their rows are gone."""
+        self.names |= names
+        while len(self.names) > MAX_NAMES:
+            del self.names[next(iter(self.names))]

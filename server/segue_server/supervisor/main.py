@@ -24,7 +24,7 @@ from segue_server.supervisor.child import Child, Orders
 from segue_server.supervisor.metrics import Snapshot
 from segue_server.supervisor.place import Place
 from segue_server.supervisor.status import make_status_app, serve_status
-from segue_server.supervisor.totals import RevisionKey, Totals, living
+from segue_server.supervisor.totals import Totals, living
 
 LISTEN_BACKLOG = 4096
 
@@ -119,11 +119,9 @@ class Supervisor:
 
     def _snapshot(self) -> Snapshot:
         children = self._children()
-        current = {RevisionKey(*name) for child in children for name in child.report.names.values()}
         return Snapshot(
             self._totals(),
             living=list(living(children).values()),
-            current=current,
             ready=sum(child.ready for child in children),
             restarts=sum(place.restarts for place in self._places),
         )

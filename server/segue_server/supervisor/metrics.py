@@ -41,15 +41,13 @@ _RESPONSES = (
 class Snapshot(Collector):
     """One scrape."""
 
-    def __init__(
-        self, totals: Totals, *, living: Sequence[WorkerReading], current: Set[RevisionKey], ready: int, restarts: int
-    ) -> None:
-        """`current` are the revisions that some worker has; `ready` workers get traffic."""
+    def __init__(self, totals: Totals, *, living: Sequence[WorkerReading], ready: int, restarts: int) -> None:
+        """`ready` of the workers get traffic."""
         self._totals = totals
         self._living = living
         self._ready = ready
         self._restarts = restarts
-        self._rows = bounded(totals.revisions.items(), current=current)
+        self._rows = bounded(totals.revisions.items(), current=totals.resident)
 
     @override
     def collect(self) -> Iterable[Metric]:

@@ -72,7 +72,9 @@ class Place:
 
     async def _start(self) -> Child:
         self._generation += 1
-        child = Child(self.name, self._generation, changed=self._changed)
+        # The sidecar takes a second worker of one name for the first one's successor: dead.
+        name = f"{self.name}-{self._generation}" if self.children else self.name
+        child = Child(name, self._generation, changed=self._changed)
         self.children.append(child)
         await child.start(self._orders)
         log.info("worker %s started: pid %d", self.name, child.pid)

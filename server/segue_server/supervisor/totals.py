@@ -33,6 +33,8 @@ class Totals:
     ----------
     revisions
         Counters by revision.
+    resident
+        Revisions that some worker still has.
     died
         Rows that a dead worker had in flight, by revision.
     counts
@@ -42,6 +44,7 @@ class Totals:
     """
 
     revisions: dict[RevisionKey, Counters] = field(default_factory=dict)
+    resident: set[RevisionKey] = field(default_factory=set)
     died: Counter[RevisionKey] = field(default_factory=Counter)
     counts: Counter[WorkerCell] = field(default_factory=Counter)
     batch_sizes: list[int] = field(default_factory=lambda: [0] * (len(BATCH_BUCKETS) + 1))
@@ -52,8 +55,10 @@ class Totals:
         if stats is None:
             return
         for handle, row in stats.rows().items():
-            key = RevisionKey(*child.report.names.get(handle, UNNAMED))
+            key = RevisionKey(*child.names.get(handle, UNNAMED))
             self.revisions[key] = self.revisions.get(key, Counters()) + row.counters
+            if not row.retired:
+                self.resident.add(key)
         worker = stats.worker()
         self.counts.update(worker.counts)
         self.batch_sizes = [a + b for a, b in zip(self.batch_sizes, worker.batch_sizes, strict=True)]
@@ -61,14 +66,20 @@ class Totals:
     def bury(self, child: Child) -> None:
         """Add a worker that is dead: what it had in flight will never end."""
         self.add(child)
+        self.resident.clear()
         stats = child.stats
         for handle, row in stats.rows().items() if stats is not None else ():
             if row.counters.in_flight:
-                self.died[RevisionKey(*child.report.names.get(handle, UNNAMED))] += row.counters.in_flight
+                self.died[RevisionKey(*child.names.get(handle, UNNAMED))] += row.counters.in_flight
 
     def copy(self) -> Totals:
         """The same, to go on adding."""
-        return Totals(dict(self.revisions), Counter(self.died), Counter(self.counts), list(self.batch_sizes))
+        return Totals(
+            revisions=dict(self.revisions),
+            died=Counter(self.died),
+            counts=Counter(self.counts),
+            batch_sizes=list(self.batch_sizes),
+        )
 
 
 def living(children: Iterable[Child]) -> Mapping[str, WorkerReading]:

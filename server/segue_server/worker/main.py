@@ -206,12 +206,13 @@ class Worker:
 
     def _report(self) -> None:
         """Tell the supervisor, if there is anything new."""
-        for resident in self._roster.residents():
-            self._names[resident.handle] = (str(resident.ref.voice), resident.ref.revision)
+        names = {one.handle: (str(one.ref.voice), one.ref.revision) for one in self._roster.residents()}
+        fresh = {handle: name for handle, name in names.items() if handle not in self._names}
         unready = "draining" if self._leave.is_set() else self._roster.unready_reason(now_s=time.monotonic())
-        report = Report(listening=self._listening, unready=unready, replace=self._replace, names=self._names).encode()
+        report = Report(listening=self._listening, unready=unready, replace=self._replace, names=fresh).encode()
         if report != self._told and self._supervisor is not None and not self._supervisor.is_closing():
             self._told = report
+            self._names = names
             self._supervisor.write(report)
 
     def _purge(self, revision: str) -> None:
