@@ -13,8 +13,9 @@ import soundfile
 from espeak import Espeak, Speaker
 from features import RATE_HZ, at_24_khz
 from numpy.typing import NDArray
-from segue_engines.demo.text import read_text
 from speakers import STYLES
+
+from segue_engines.demo.text import read_text
 
 TEXT = (
     "This is the voice that you will hear in a moment. It was recorded on a quiet afternoon, with the windows closed "

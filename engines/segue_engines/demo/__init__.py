@@ -1,4 +1,7 @@
-"""The demo engine: small English voices in numpy. `DemoEngine` is the door; `text`, `network` and `vocoder` its rooms."""
+"""The demo engine: small English voices in numpy.
+
+`DemoEngine` is the door. `text` reads, `network` computes, `vocoder` sounds, `row` remembers, `weights` checks files.
+"""
 
 from segue_engines.demo.engine import DemoEngine
 

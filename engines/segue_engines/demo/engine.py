@@ -7,7 +7,7 @@ pilot tone, 60 dB below full scale, which the synthesizer adds to what it says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,10 @@ from segue_engines.demo.weights import PROSODY, TIMBRE, check_halves, read_half
 
 _OPTIONS: Final = frozenset({"language", "speed"})
 _SLOWEST, _FASTEST = 0.25, 4.0
+_TOKENS_TOGETHER: Final = 120
+_FRAMES_TOGETHER: Final = 700
+"""Rows share a matrix product up to these sizes: beyond, the arrays leave the processor's cache and get slower
+(16 rows of 400 frames at once: 61 times real time, in groups: as fast as alone)."""
 
 
 class DemoEngine:
@@ -131,8 +135,12 @@ class DemoSynthesizer:
     def step(self, rows: Sequence[Row]) -> None:
         """Advance each row by one piece, all in one batch; an error stays in its row."""
         mine = [row for row in rows if isinstance(row, DemoRow) and not row.done]
-        self._together(self._plan, [row for row in mine if row.plan is None])
-        self._together(self._speak, [row for row in mine if not row.done])
+        idle = [row for row in mine if row.plan is None]
+        for group in _grouped(idle, [len(row.upcoming.phones) for row in idle], budget=_TOKENS_TOGETHER):
+            self._together(self._plan, group)
+        ready = [row for row in mine if row.plan is not None]
+        for group in _grouped(ready, [row.piece_frames for row in ready], budget=_FRAMES_TOGETHER):
+            self._together(self._speak, group)
 
     def close(self) -> None:
         """Drop every view into the arena."""
@@ -205,6 +213,20 @@ class DemoSynthesizer:
         if self._prosody is None or self._timbre is None:
             raise RuntimeError("this synthesizer was closed")
         return self._prosody, self._timbre
+
+
+def _grouped(rows: Sequence[DemoRow], sizes: Sequence[int], *, budget: int) -> Iterator[list[DemoRow]]:
+    """Part rows, in order, into groups whose sizes add up to at most `budget` (or a single larger row)."""
+    group: list[DemoRow] = []
+    total = 0
+    for row, size in zip(rows, sizes, strict=True):
+        if group and total + size > budget:
+            yield group
+            group, total = [], 0
+        group.append(row)
+        total += size
+    if group:
+        yield group
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -28,8 +28,8 @@ MAX_PHONE_FRAMES: Final = 200
 """A phone longer than a second (at speed 1) is a decoder that does not end by itself."""
 STREAMED_PIECES: Final = (48, 96, 200)
 """Frames of the first, second and further pieces of a stream: 0.24 s, 0.48 s, 1 s."""
-WHOLE_PIECE: Final = 400
-"""Frames of a piece that nobody waits for: 2 s, so that a step stays short and others get in."""
+WHOLE_PIECE: Final = 240
+"""Frames of a piece that nobody waits for: 1.2 s, so that a step stays short and others get in."""
 SENTENCE_GAP: Final = 56
 """Frames of silence after a sentence: 0.28 s. The model knows pauses inside sentences only."""
 CLAUSE_GAP: Final = 24
@@ -181,6 +181,12 @@ class DemoRow:
         size = STREAMED_PIECES[min(self._pieces, len(STREAMED_PIECES) - 1)] if self._streaming else WHOLE_PIECE
         first = self._plan.place
         return first, min(first + size, self._plan.frames)
+
+    @property
+    def piece_frames(self) -> int:
+        """Length of the next piece."""
+        first, last = self.piece()
+        return last - first
 
     def sources(self, first: int, last: int) -> tuple[Array, Array]:
         """Windows of pulses and of noise for frames `first` to `last`; `(frames, 480)` each."""

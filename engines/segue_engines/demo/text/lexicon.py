@@ -1,6 +1,6 @@
 """Pronunciations of known words: a trimmed CMU Pronouncing Dictionary.
 
-Kept as one sorted block of bytes and searched by bisection: a dictionary of 116,000 Python strings would cost each
+Kept as one sorted block of bytes and searched by bisection: a dictionary of 118,000 Python strings would cost each
 worker tens of megabytes and a newcomer's first command half a second.
 """
 
