@@ -17,6 +17,9 @@ from segue_cli.revisions import short
 POLL_S = 20.0
 RETRY_S = 0.5
 
+SELF_EXPLAINING = ("Preloading", "Verifying")
+"""Phases in which the pods' own progress says more, and sooner, than the status does."""
+
 Document = dict[str, Any]
 
 
@@ -154,7 +157,7 @@ def status_line(voice: Document) -> str:
         parts += [f"{name} {text}" for name, text, _ in target_progress(voice)]
     else:
         parts.append(short(status.get("activeRevision")))
-    if status.get("message"):
+    if status.get("message") and status["phase"] not in SELF_EXPLAINING:
         parts.append(status["message"])
     return "  ".join(parts)
 

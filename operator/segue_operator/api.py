@@ -27,6 +27,7 @@ from segue_operator.events import EventLog
 from segue_operator.fleet.sidecars import SidecarFleet
 from segue_operator.folder.cluster import FolderCluster
 from segue_operator.ports import Problem
+from segue_operator.reports import ReportBook
 
 EVENTS_SHOWN = 30
 LONGEST_WAIT_S = 60.0
@@ -40,6 +41,7 @@ class Board:
     fleet: SidecarFleet
     events: EventLog
     changes: Changes
+    reports: ReportBook
 
 
 def build_app(board: Board) -> Starlette:
@@ -130,10 +132,16 @@ def _summary(voice: VoiceModel, board: Board) -> dict[str, Any]:
         "ready": _is(status, "Ready"),
         "promoted": _is(status, "Promoted"),
         "stalled": _is(status, "Stalled"),
+        "served": any(_serves(state, voice) for state in board.fleet.states().values()),
         "paused": voice.spec.rollout.paused,
         "since": status.phase_started_at.isoformat() if status.phase_started_at else None,
         "problems": [str(each) for each in board.cluster.problems() if voice.key in each.voices],
     }
+
+
+def _serves(state: StateDocument | None, voice: VoiceModel) -> bool:
+    held = state.voices.get(voice.key) if state is not None else None
+    return held is not None and held.pointer.active == voice.status.active_revision is not None
 
 
 def _is(status: Status, kind: str) -> bool:
@@ -151,6 +159,10 @@ def _full(voice: VoiceModel, board: Board) -> dict[str, Any]:
         "computedDigests": list(record.origins),
         "problems": [_problem(each) for each in board.cluster.problems() if voice.key in each.voices],
         "pods": [_voice_on_pod(uid, state, voice.key, board) for uid, state in board.fleet.states().items()],
+        "reports": {
+            revision: report.model_dump(mode="json", by_alias=True)
+            for revision, report in board.reports.of(voice.key).items()
+        },
         "events": [asdict(entry) for entry in events],
         **voice.dump(),
     }

@@ -27,6 +27,7 @@ from segue_operator.folder.digests import DigestCache
 from segue_operator.folder.store import Store
 from segue_operator.folder.watching import folder_wakeups
 from segue_operator.leader import Fences, Leadership, take_leadership
+from segue_operator.reports import ReportBook
 from segue_operator.slots import SlotBook
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
     changes, clock = Changes(), SystemClock()
     events = EventLog.open(config.state_directory / "events.jsonl", changes=changes, now=clock.now)
     cluster = _cluster(config, changes)
+    reports = ReportBook(config.state_directory / "reports")
     slots = SlotBook(config.fleet.max_concurrent_rollouts)
     fleet = SidecarFleet({})
     controller = Controller(
@@ -66,11 +68,14 @@ async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
     )
 
     def pod_changed(keys: frozenset[str] | None) -> None:
+        for state in fleet.states().values():
+            if state is not None:
+                reports.note(state)
         changes.bump()
         controller.wake(keys)
 
     fleet.add(_pod(config, address, leadership.fences, pod_changed) for address in config.fleet.pods)
-    board = Board(cluster=cluster, fleet=fleet, events=events, changes=changes)
+    board = Board(cluster=cluster, fleet=fleet, events=events, changes=changes, reports=reports)
     await _run_until_stopped(config, board, controller)
 
 
@@ -91,6 +96,7 @@ async def _run_until_stopped(config: OperatorConfig, board: Board, controller: C
         working.cancel()
         stopping.cancel()
         server.should_exit = True
+        board.changes.close()
         results = await asyncio.gather(serving, working, return_exceptions=True)
         listening.close()
         config.socket.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from segue.engine import Engine
 from segue.errors import WeightsError
 
-BUILT_IN: Mapping[str, str] = {"demo": "segue_engines.demo:DemoEngine"}
+BUILT_IN: Mapping[str, str] = {"demo": "segue_engines.demo.engine:DemoEngine"}
 
 
 def place_of(engine: str, extra: Mapping[str, str]) -> str:

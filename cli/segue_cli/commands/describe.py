@@ -34,7 +34,7 @@ def describe_lines(voice: Document) -> Iterator[str]:
     yield from _head(voice)
     yield from _spec(voice["spec"], voice.get("computedDigests", []))
     yield from _pods(voice["pods"])
-    yield from _probes(voice["pods"])
+    yield from _probes(voice["pods"], voice.get("reports", {}))
     yield from _history(voice["status"])
     yield from _conditions(voice["status"])
     yield from _events(voice["events"])
@@ -58,7 +58,7 @@ def _head(voice: Document) -> Iterator[str]:
         yield f"Deadline:  {clock(status['deadline'])} unless there is progress"
     last = status.get("lastRollback")
     if last:
-        reverted = ", the YAML was written back" if last["reverted"] else ""
+        reverted = " (the YAML was written back)" if last["reverted"] else ""
         what = f"{short(last['fromRevision'])}: {last['reason']}: {last['message']}{reverted}"
         yield f"Rollback:  {ago(last['at'])}: {what}"
 
@@ -129,13 +129,20 @@ def _on_pod(state: Document, last_hour: Document) -> Iterator[str]:
         yield f"    went back by itself: {state['selfReverted']['message']}"
 
 
-def _probes(pods: list[Document]) -> Iterator[str]:
+def _probes(pods: list[Document], kept: dict[str, Document]) -> Iterator[str]:
+    """What the pods show, then what is remembered of revisions that are on no pod any more."""
+    shown = set()
     for pod in pods:
         for name, revision in pod.get("state", {}).get("revisions", {}).items():
             report = revision.get("report")
             if report:
+                shown.add(name)
                 yield f"Probe of {short(name)} on {pod['name']} ({report['kind']}): {report['phase']}{_done(report)}"
                 yield from _gates(report)
+    for name, report in kept.items():
+        if name not in shown:
+            yield f"Probe of {short(name)}, on no pod any more ({report['kind']}): {report['phase']}"
+            yield from _gates(report)
 
 
 def _done(report: Document) -> str:
@@ -148,10 +155,10 @@ def _gates(report: Document) -> Iterator[str]:
     marks = {True: "pass", False: "FAIL", None: "----"}
     for gate in report["gates"]:
         message = f"  {gate['message']}" if gate["message"] else ""
-        yield f"  {marks[gate['passed']]}  {gate['name']:<12} {figure(gate)}{message}"
+        yield f"  {marks[gate['passed']]}  {gate['name']:<15} {figure(gate)}{message}"
     for gate in report["continuity"]:
         mark = "HOLD" if gate["passed"] is False else marks[gate["passed"]]
-        yield f"  {mark}  {gate['name']:<12} {figure(gate)}  against {short(report['baseline'])}"
+        yield f"  {mark}  {gate['name']:<15} {figure(gate)}  against {short(report['baseline'])}"
     for reason in report["reasons"]:
         yield f"  because: {reason}"
 

@@ -66,10 +66,10 @@ def crd(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write to.")] = Path("crds"),
 ) -> None:
     """Write the CustomResourceDefinition of VoiceModel."""
-    from segue.model.crd import crd_yaml
+    from segue.model.crd import FILE_NAME, render_crd
 
-    target = out / "segue.dev_voicemodels.yaml"
-    content = crd_yaml()
+    target = out / FILE_NAME
+    content = render_crd()
     if check:
         if not target.exists() or target.read_text(encoding="utf-8") != content:
             raise SegueError(f"{target} is not up to date; run: segue crd")

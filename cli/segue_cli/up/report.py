@@ -23,12 +23,21 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Reporter:
-    """Follows one operator."""
+    """Follows one operator.
+
+    Attributes
+    ----------
+    serving
+        To be set once all processes serve: before that no voice is called ready.
+    settled
+        Set once every voice can be spoken with, or never will without help.
+    """
 
     socket: Path
     say: Say
     _said_problems: set[str] = field(default_factory=set)
     _ready: set[str] = field(default_factory=set)
+    serving: asyncio.Event = field(default_factory=asyncio.Event)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -46,7 +55,7 @@ class Reporter:
         if last is None:
             last = int((await _json(client, "/v1/events", since=2**62))["last"])
         self._show_voices(await _json(client, "/v1/voices"))
-        found = await _json(client, "/v1/events", since=last, wait=EVENT_WAIT_S)
+        found = await _json(client, "/v1/events", since=last, wait=EVENT_WAIT_S if self.settled.is_set() else 1.0)
         for event in found["events"]:
             self.say(f"{event['voice'] or 'segue'}: {event['message']}")
         return int(found["last"])
@@ -57,11 +66,13 @@ class Reporter:
             if problem not in self._said_problems:
                 self.say(f"problem: {problem}")
         self._said_problems = set(problems)
-        ready = {str(voice["key"]): voice for voice in found["voices"] if voice["activeRevision"]}
+        if not self.serving.is_set():
+            return
+        ready = {str(voice["key"]): voice for voice in found["voices"] if voice["served"]}
         for key in sorted(ready.keys() - self._ready):
             self.say(f"ready: {key} ({ready[key]['activeRevision'][:10]})")
         self._ready = set(ready)
-        if found["voices"] and all(voice["activeRevision"] or voice["stalled"] for voice in found["voices"]):
+        if found["voices"] and all(voice["served"] or voice["stalled"] for voice in found["voices"]):
             self.settled.set()
 
     @property

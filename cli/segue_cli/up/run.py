@@ -158,6 +158,7 @@ async def _announce(plan: Plan, services: Sequence[Service], reporter: Reporter)
         await asyncio.gather(*(service.wait_ready() for service in services))
     _say(f"speech API: {plan.url}/v1/audio/speech")
     _say(f"metrics:    http://127.0.0.1:{plan.status_port}/metrics")
+    reporter.serving.set()
     with suppress(TimeoutError):
         async with asyncio.timeout(VOICES_WITHIN_S):
             await reporter.settled.wait()

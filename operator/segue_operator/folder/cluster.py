@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +29,14 @@ DELETION_GRACE_S = 1.5
 """Editors and `git checkout` remove a file for a moment and put it back."""
 
 IMMUTABLE = ("engine", "fleet")
+SPELLINGS_KEPT = 64
 
 logger = logging.getLogger(__name__)
+
+
+def edit_if_unchanged(file: Path, key: str, changes: Mapping[FieldPath, Any], digest: str) -> str:
+    """Edit a YAML only while its bytes have this sha256."""
+    return edit_yaml(file, key, changes, expected_digest=digest)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +56,7 @@ class FolderCluster:
     clock: Callable[[], float]
     again: asyncio.Event = field(default_factory=asyncio.Event)
     on_change: Callable[[], None] = lambda: None
+    edit: Callable[[Path, str, Mapping[FieldPath, Any], str], object] = edit_if_unchanged
     _problems: tuple[Problem, ...] = ()
     _missing_since: dict[str, float] = field(default_factory=dict)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -97,12 +104,14 @@ class FolderCluster:
         if voice.metadata.generation != revert.generation or revision_of(voice.spec) != revert.failed:
             raise WriteConflict(f"{voice.key}: the spec is not the one that failed any more")
         file = Path(record.file)
-        trees = await asyncio.to_thread(subtrees_of, revert.to, folder=file.parent, digests=self.digests)
+        trees = await asyncio.to_thread(
+            subtrees_of, revert.to, folder=file.parent, digests=self.digests, spellings=record.spellings
+        )
         changes: dict[FieldPath, Any] = {
             f"spec.{name}": REMOVE if tree is None else tree for name, tree in trees.items()
         }
         try:
-            await asyncio.to_thread(edit_yaml, file, voice.key, changes, expected_digest=record.content)
+            await asyncio.to_thread(self.edit, file, voice.key, changes, record.content)
         except (EditConflict, InvalidVoiceModel, FileNotFoundError) as error:
             await self.read_folder()
             raise WriteConflict(str(error)) from error
@@ -219,7 +228,12 @@ def _updated(known: Record, fresh: Record) -> Record | None:
         }
     )
     voice = new.model_copy(update={"metadata": metadata, "status": old.status})
-    place = {"file": fresh.file, "content": fresh.content, "origins": fresh.origins}
+    place = {
+        "file": fresh.file,
+        "content": fresh.content,
+        "origins": fresh.origins,
+        "spellings": dict(list({**known.spellings, **fresh.spellings}.items())[-SPELLINGS_KEPT:]),
+    }
     if metadata == old.metadata and not respecified:
         if all(getattr(known, name) == value for name, value in place.items()):
             return None

@@ -56,7 +56,7 @@ class DigestCache:
         known = self._known.get(str(path))
         if known is not None and known[0] == before:
             return known[1]
-        if self.now_ns() - max(before[3], before[4]) < SETTLE_S * 1e9:
+        if 0 <= self.now_ns() - before[3] < SETTLE_S * 1e9:
             raise NotSettled(f"{path} was written to a moment ago")
         digest = _sha256(path)
         if self._stamp(path) != before:

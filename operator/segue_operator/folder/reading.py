@@ -137,7 +137,9 @@ def _take(each: LocatedVoice, content: str, reading: Reading, digests: DigestCac
         line = line_in(each.file, each.voice.key, mistake.field or "") or each.line
         reading.mistakes.append(InvalidVoiceModel(mistake.message, file=file, line=line, field=mistake.field))
     else:
-        record = Record(voice=resolved.voice, file=file, content=content, origins=resolved.origins)
+        record = Record(
+            voice=resolved.voice, file=file, content=content, origins=resolved.origins, spellings=resolved.spellings
+        )
         reading.found[each.voice.key] = Found(record=record, line=each.line)
 
 

@@ -7,6 +7,7 @@ the file beside the YAML, with whatever is in it now.
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,10 +29,13 @@ class Resolved:
     ----------
     origins
         Fields whose digest was computed (`weights.NAME`, `reference`): they are not in the YAML.
+    spellings
+        Absolute URI to how it was written.
     """
 
     voice: VoiceModel
     origins: tuple[str, ...]
+    spellings: dict[str, str]
 
 
 def resolve(voice: VoiceModel, *, folder: Path, digests: DigestCache) -> Resolved:
@@ -45,6 +49,7 @@ def resolve(voice: VoiceModel, *, folder: Path, digests: DigestCache) -> Resolve
         A file that is still being written.
     """
     absolute = voice.model_copy(update={"spec": _absolute(voice.spec, folder)})
+    spellings = {absolute_uri(each.uri, folder): each.uri for each in _sources(voice.spec)}
     computed: dict[str, str] = {}
     for field, uri in missing_digests(absolute.spec).items():
         path = local_path(uri)
@@ -57,7 +62,7 @@ def resolve(voice: VoiceModel, *, folder: Path, digests: DigestCache) -> Resolve
             computed[field] = digests.digest(path)
         except Unreadable as error:
             raise InvalidVoiceModel(str(error), field=f"spec.{field}.uri") from error
-    return Resolved(voice=with_digests(absolute, computed), origins=tuple(sorted(computed)))
+    return Resolved(voice=with_digests(absolute, computed), origins=tuple(sorted(computed)), spellings=spellings)
 
 
 def local_path(uri: str) -> Path | None:
@@ -81,20 +86,22 @@ def relative_uri(uri: str, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def subtrees_of(source: RevisionSource, *, folder: Path, digests: DigestCache) -> dict[str, Any]:
+def subtrees_of(
+    source: RevisionSource, *, folder: Path, digests: DigestCache, spellings: Mapping[str, str]
+) -> dict[str, Any]:
     """`weights`, `reference` and `options` as they are written back into a YAML; None for what it lacks.
 
     A digest is written where the file it names is not local, or holds something else by now: otherwise the folder
     computes the same one, and the YAML stays as people write it.
     """
-    weights = {name: _written(each, folder, digests) for name, each in source.weights.items()}
-    reference = _written(source.reference, folder, digests) if source.reference is not None else None
+    weights = {name: _written(each, folder, digests, spellings) for name, each in source.weights.items()}
+    reference = _written(source.reference, folder, digests, spellings) if source.reference is not None else None
     return {"weights": weights, "reference": reference, "options": dict(source.options) or None}
 
 
-def _written(source: Source, folder: Path, digests: DigestCache) -> dict[str, Any]:
+def _written(source: Source, folder: Path, digests: DigestCache, spellings: Mapping[str, str]) -> dict[str, Any]:
     written = source.model_dump(mode="json", by_alias=True, exclude_none=True)
-    written["uri"] = relative_uri(source.uri, folder)
+    written["uri"] = spellings.get(source.uri) or relative_uri(source.uri, folder)
     if source.sha256 is not None and _holds(source, digests):
         del written["sha256"]
     return written
@@ -108,6 +115,10 @@ def _holds(source: Source, digests: DigestCache) -> bool:
         return digests.digest(path) == source.sha256
     except Unreadable:
         return False
+
+
+def _sources(spec: VoiceSpec) -> list[Source]:
+    return [*spec.weights.values(), *([spec.reference] if spec.reference is not None else [])]
 
 
 def _absolute(spec: VoiceSpec, folder: Path) -> VoiceSpec:

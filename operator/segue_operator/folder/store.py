@@ -38,6 +38,8 @@ class Record(BaseModel):
         The YAML that `voice` was read from, and the sha256 of its bytes then: the precondition of an edit.
     origins
         Fields whose digest was computed and does not stand in the YAML.
+    spellings
+        Absolute URI to how a person wrote it, so that a revert writes it back in the same words.
     deleted
         The YAML is gone; the pods are being told.
     """
@@ -48,6 +50,7 @@ class Record(BaseModel):
     file: str
     content: str
     origins: tuple[str, ...] = ()
+    spellings: dict[str, str] = {}
     deleted: bool = False
 
     @property
@@ -68,6 +71,7 @@ class Store:
 
     directory: Path
     on_change: Callable[[], None] = lambda: None
+    write: Callable[[Path, str], None] = write_atomically
     _records: dict[str, Record] = field(default_factory=dict)
 
     @classmethod
@@ -100,7 +104,7 @@ class Store:
     def put(self, record: Record) -> None:
         """Write a record that was made by `bumped`, or a new one."""
         key = record.voice.key
-        write_atomically(self._path(key), json.dumps(_plain(record), indent=1, ensure_ascii=False) + "\n")
+        self.write(self._path(key), json.dumps(_plain(record), indent=1, ensure_ascii=False) + "\n")
         self._records[key] = record
         self.on_change()
 
