@@ -33,6 +33,9 @@ _ABBREVIATIONS: Final = {
     "inc": "incorporated", "ltd": "limited", "corp": "corporation", "co": "company", "est": "established",
     "fig": "figure", "vol": "volume", "max": "maximum", "min": "minimum", "tel": "telephone",
 }  # fmt: skip
+_LETTERED: Final = frozenset(
+    {"plan", "vitamin", "option", "part", "class", "type", "grade", "group", "team", "appendix"}
+)
 _DOTTED: Final = {"e.g.": "for example", "i.e.": "that is", "a.m.": "A M", "p.m.": "P M", "u.s.": "U S", "u.k.": "U K"}
 _UNITS: Final = {
     "km/h": "kilometers per hour", "mph": "miles per hour",
@@ -169,6 +172,18 @@ def _fraction(match: re.Match[str]) -> str:
     return f"{numbers.cardinal(top)} {name}"
 
 
+def _initial(match: re.Match[str]) -> str:
+    """The full stop of "John F. Kennedy" ends no sentence, that of "It was plan B. Then" does."""
+    if match["before"] is None or match["before"].lower() in _LETTERED:
+        return match[0]
+    return f"{match['before']} {match['letter']} "
+
+
+def _roman(match: re.Match[str]) -> str:
+    units = ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
+    return numbers.cardinal(10 * len(match[1]) + units.index(match[2]))
+
+
 def _decade(match: re.Match[str]) -> str:
     value = int(match["year"])
     return " " + numbers.plural(numbers.year(value) if value >= 100 else numbers.cardinal(value))
@@ -217,6 +232,7 @@ _REWRITES: Final[tuple[Rewrite, ...]] = (
         lambda m: f"{_number(m['hour'])} {' '.join(m['half'].upper())}",
         re.IGNORECASE,
     ),
+    _rewrite(r"\b(\d+):(\d+)\b", lambda m: f"{_number(m[1])} to {_number(m[2])}"),
     _rewrite(r"\b(\d{4})-(0?[1-9]|1[0-2])-([12]\d|3[01]|0?[1-9])\b", lambda m: _date(m[1], m[2], m[3])),
     _rewrite(r"\b(0?[1-9]|1[0-2])/([12]\d|3[01]|0?[1-9])/(\d{4})\b", lambda m: _date(m[3], m[1], m[2])),
     _rewrite(
@@ -229,7 +245,11 @@ _REWRITES: Final[tuple[Rewrite, ...]] = (
     ),
     _rewrite(r"\b(?P<day>Mon|Tue|Wed|Thu|Fri)\b\.?(?=,? )", lambda m: _WEEKDAYS[m["day"]]),
     _rewrite(r"(?:\b|')(?P<year>[1-9]\d{0,2}0)'?s\b", _decade),
+    _rewrite(r"(?<=[a-z] )St\.(?!\s[A-Z])", lambda _: "Street"),
     _rewrite(rf"\b(?P<word>{'|'.join(_ABBREVIATIONS)})\.(?=\s|,|$)", _abbreviation, re.IGNORECASE),
+    _rewrite(r"(?:^|(?<=\s)|\b(?P<before>[A-Z]\w*) )(?P<letter>[A-Z])\.(?=\s?[A-Z][\w.])", _initial),
+    _rewrite(r"(?<=[a-z] )(?=[IVX]{2,7}\b)(X{0,3})(IX|IV|V?I{0,3})\b", _roman),
+    _rewrite(r"\b([A-G])#", lambda m: f"{m[1]} sharp"),
     _rewrite(r"\b[Nn]o\.\s?(?=\d)", lambda _: "number "),
     _rewrite(rf"(?P<amount>{_AMOUNT})\s?%", lambda m: f"{_number(m['amount'])} percent"),
     _rewrite(
@@ -237,7 +257,10 @@ _REWRITES: Final[tuple[Rewrite, ...]] = (
     ),
     _rewrite(r"\b(?P<whole>\d+) (?P<top>\d+)/(?P<bottom>\d+)\b", lambda m: f"{_number(m['whole'])} and {_fraction(m)}"),
     _rewrite(r"\b(?P<top>\d+)/(?P<bottom>[1-9]\d*)\b(?!/)", _fraction),
-    _rewrite(r"\b(\d{3})[-.](\d{3})[-.](\d{4})\b", lambda m: ", ".join(numbers.digits(part) for part in m.groups())),
+    _rewrite(
+        r"\(?\b(\d{3})(?:\) ?|[-.])(\d{3})[-.](\d{4})\b",
+        lambda m: ", ".join(numbers.digits(part) for part in m.groups()),
+    ),
     _rewrite(r"\b(\d{3})-(\d{4})\b", lambda m: f"{numbers.digits(m[1])}, {numbers.digits(m[2])}"),
     _rewrite(r"(?<=\d)\s?[-–]\s?(?=\d)", lambda _: " to "),
     _rewrite(rf"(?<![\w.])(?P<amount>{_AMOUNT})\s?(?P<unit>{_UNIT_PATTERN})(?![\w/])", _unit, re.IGNORECASE),
