@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from segue_server.audio import raw, sndfile
+from segue_server.audio import mp3, raw, sndfile
 from segue_server.audio.formats import AudioFormat, OutputSpec
 
 Samples = NDArray[np.float32]
@@ -93,7 +93,7 @@ def _codec(spec: OutputSpec, *, rate: int) -> Encoder:
         case AudioFormat.WAV:
             return raw.WavEncoder(rate)
         case AudioFormat.MP3:
-            return sndfile.mp3_encoder(rate)
+            return mp3.Mp3Encoder(rate)
         case AudioFormat.OPUS:
             return sndfile.opus_encoder(rate)
         case AudioFormat.FLAC:

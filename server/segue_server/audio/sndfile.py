@@ -1,4 +1,4 @@
-"""MP3, Opus and FLAC by libsndfile, written to a pipe that forgets.
+"""Opus and FLAC by libsndfile, written to a pipe that forgets.
 
 libsndfile wants to seek back and complete headers when a file is closed. A response cannot: `_Pipe` lets it seek, and
 drops whatever it writes anywhere but at the end.
@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from typing_extensions import override
 
-MP3_COMPRESSION = 0.45
-"""libsndfile's scale; constant bit rate of 96 kbit/s at 24 kHz, 192 at 48 kHz."""
+OPUS_COMPRESSION = 0.7
+"""libsndfile's scale; 80 kbit/s or so. At its default of 33 libopus takes twice the time for less."""
 
 _SFC_SET_OGG_PAGE_LATENCY_MS = 0x1302
 _OGG_PAGE_MS = 60.0
@@ -82,37 +81,6 @@ class StreamEncoder:
         self._file.close()
 
 
-class Mp3Encoder(StreamEncoder):
-    """LAME, without the frame of zeros that it reserves for a table of contents: it could never be filled in."""
-
-    def __init__(self, rate: int) -> None:
-        """Samples come at `rate` Hz. Constant bit rate: the length can be told from the size."""
-        super().__init__(
-            rate, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="CONSTANT", compression_level=MP3_COMPRESSION
-        )
-        self._head: bytes | None = b""
-
-    @override
-    def feed(self, samples: NDArray[np.float32]) -> bytes:
-        """Encode a piece."""
-        return self._without_placeholder(super().feed(samples))
-
-    @override
-    def finish(self) -> bytes:
-        """Close the codec, and what it still gave."""
-        return self._without_placeholder(super().finish())
-
-    def _without_placeholder(self, data: bytes) -> bytes:
-        if self._head is None:
-            return data
-        self._head += data
-        second = self._head.find(self._head[:2], 4)
-        if second < 0:
-            return b""
-        head, self._head = self._head, None
-        return head if any(head[4:second]) else head[second:]
-
-
 class WholeFlacEncoder:
     """FLAC with its length in the header, for clients that take a file: libsndfile refuses one without."""
 
@@ -140,11 +108,6 @@ class WholeFlacEncoder:
         self._file.close()
 
 
-def mp3_encoder(rate: int) -> Mp3Encoder:
-    """MP3 at a constant bit rate, mono."""
-    return Mp3Encoder(rate)
-
-
 def flac_encoder(rate: int) -> StreamEncoder:
     """FLAC, 16 bit, of unknown length."""
     return StreamEncoder(rate, format="FLAC", subtype="PCM_16")
@@ -152,7 +115,7 @@ def flac_encoder(rate: int) -> StreamEncoder:
 
 def opus_encoder(rate: int) -> StreamEncoder:
     """Opus in Ogg, in pages short enough to stream."""
-    encoder = StreamEncoder(rate, format="OGG", subtype="OPUS")
+    encoder = StreamEncoder(rate, format="OGG", subtype="OPUS", compression_level=OPUS_COMPRESSION)
     _shorten_pages(encoder._file)
     return encoder
 
