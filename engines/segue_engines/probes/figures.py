@@ -165,8 +165,9 @@ class GateResult:
     Attributes
     ----------
     name
-        `similarity`, `passRatio`, `textMatch`, `duration`, `loops`, `silence`, `clipping`, `bandwidth`, `finite`,
-        `cap`, `synthesis`, a scorer's name; of continuity: `loudness`, `pitch`, `pace`.
+        `similarity`, `passRatio`, `textMatch`, `textMatchAll`, `duration`, `loops`, `silence`, `trailingSilence`,
+        `clipping`, `bandwidth`, `finite`, `cap`, `synthesis`, a scorer's name; of continuity: `loudness`, `pitch`,
+        `pace`.
     passed
         `None`: not measured.
     message

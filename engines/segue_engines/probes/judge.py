@@ -22,6 +22,10 @@ from segue_engines.probes.measure import MIN_REFERENCE_S
 from segue_engines.probes.pitch import semitones
 from segue_engines.probes.speaker import MIN_SPEECH_S
 
+MIN_TEXT_PHONES = 12
+"""A shorter sentence is judged with the others only: in "Yes." one misheard phone is a third."""
+_TEXT_UNIT = "errors/phone"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseGate:
@@ -71,7 +75,7 @@ def judge(
         _similarity_gate(voice, thresholds, has_reference=has_reference),
         _pass_ratio_gate(judged, ratio, thresholds),
         *(_summary(gate, judged, thresholds) for gate in gates),
-        _rise_gate(voice, baseline, thresholds),
+        _all_text_gate(voice, baseline, thresholds),
         _bandwidth_gate(voice, baseline, thresholds),
         *(_score_gate(score) for score in voice.scores),
     )
@@ -106,7 +110,7 @@ def _case_gates(limits: Thresholds, baseline: BaselineFigures | None) -> tuple[C
         fault("finite", lambda case: not case.finite),
         fault("cap", lambda case: case.capped),
         fault("loops", lambda case: case.looped),
-        at_most("textMatch", "errors/phone", limits.max_text_error_rate, lambda case: case.text_error_rate),
+        at_most("textMatch", _TEXT_UNIT, limits.max_text_error_rate, _text_error_rate),
         CaseGate(
             name="duration",
             unit="x active",
@@ -119,6 +123,10 @@ def _case_gates(limits: Thresholds, baseline: BaselineFigures | None) -> tuple[C
         at_most("trailingSilence", "s", limits.max_trailing_silence_s, lambda case: case.trailing_silence_s),
         at_most("clipping", "of samples", limits.max_clipped_share, lambda case: case.clipped_share),
     )
+
+
+def _text_error_rate(case: CaseFigures) -> float | None:
+    return case.text_error_rate if case.phones >= MIN_TEXT_PHONES else None
 
 
 def _duration_ratio(case: CaseFigures, baseline: BaselineFigures | None) -> float | None:
@@ -148,8 +156,10 @@ def _summary(gate: CaseGate, cases: Sequence[CaseFigures], limits: Thresholds) -
 
 
 def _unmeasured(name: str) -> str:
+    text = "the recogniser knows English phones only; set a transcription scorer"
     reasons = {
-        "textMatch": "the recogniser knows English phones only; set a transcription scorer",
+        "textMatch": f"no sentence has {MIN_TEXT_PHONES} phones, or {text}",
+        "textMatchAll": text,
         "duration": "there is no active revision to compare with",
     }
     return f"{name}: not measured, {reasons.get(name, 'there was no audio to listen to')}"
@@ -164,12 +174,14 @@ def _similarity_gate(voice: VoiceFigures, limits: Thresholds, *, has_reference: 
         )
     if voice.similarity is None:
         short = voice.speech_s < MIN_SPEECH_S
-        what, heard, least = (
-            ("the cases", voice.speech_s, MIN_SPEECH_S)
+        what, heard, least, advice = (
+            ("all cases", voice.speech_s, MIN_SPEECH_S, "add verification cases")
             if short
-            else ("the reference", voice.reference_speech_s or 0.0, MIN_REFERENCE_S)
+            else ("the reference", voice.reference_speech_s or 0.0, MIN_REFERENCE_S, "use a longer recording")
         )
-        message = f"similarity: not enough audio, {what} hold {heard:.1f} s of speech and {least:.0f} s are needed"
+        message = (
+            f"similarity: not enough audio, {heard:.1f} s of speech in {what} where {least:.0f} s are needed; {advice}"
+        )
         return GateResult(name="similarity", passed=False, limit=limit, message=message)
     passed = voice.similarity >= limit
     message = f"similarity {voice.similarity:.3f} to the reference, at least {limit:.3g} is asked for"
@@ -187,21 +199,18 @@ def _pass_ratio_gate(cases: Sequence[CaseFigures], ratio: float, limits: Thresho
     )
 
 
-def _rise_gate(voice: VoiceFigures, baseline: BaselineFigures | None, limits: Thresholds) -> GateResult:
+def _all_text_gate(voice: VoiceFigures, baseline: BaselineFigures | None, limits: Thresholds) -> GateResult:
     """All sentences together: one sentence has too few phones to tell ten percent from chance."""
+    name, rate = "textMatchAll", voice.text_error_rate
     active = baseline.voice.text_error_rate if baseline else None
-    if voice.text_error_rate is None or active is None:
-        message = "textErrorRise: not measured, there is no text match of both revisions"
-        return GateResult(name="textErrorRise", passed=None, limit=limits.max_text_error_rise, message=message)
-    rise = voice.text_error_rate - active
-    return GateResult(
-        name="textErrorRise",
-        passed=rise <= limits.max_text_error_rise,
-        figure=rise,
-        limit=limits.max_text_error_rise,
-        unit="errors/phone",
-        message=f"phone errors {voice.text_error_rate:.1%} against {active:.1%} of the active revision",
-    )
+    rise = limits.max_text_error_rate if active is None else active + limits.max_text_error_rise
+    limit = min(limits.max_text_error_rate, rise)
+    if rate is None:
+        return GateResult(name=name, passed=None, limit=limit, unit=_TEXT_UNIT, message=_unmeasured(name))
+    message = f"{name}: {rate:.1%} phone errors over all sentences, limit {limit:.1%}"
+    if active is not None:
+        message += f", the active revision makes {active:.1%}"
+    return GateResult(name=name, passed=rate <= limit, figure=rate, limit=limit, unit=_TEXT_UNIT, message=message)
 
 
 def _bandwidth_gate(voice: VoiceFigures, baseline: BaselineFigures | None, limits: Thresholds) -> GateResult:
