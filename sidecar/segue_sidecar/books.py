@@ -106,6 +106,8 @@ class VoiceEntry:
     ----------
     fence
         The highest seen; it outlives the voice (`Books.released`).
+    withdrawn
+        What the latest pointer command took back.
     released
         It was let go, and is forgotten once its revisions are.
     """
@@ -119,6 +121,7 @@ class VoiceEntry:
     watch: WatchState | None = None
     armed: Armed | None = None
     self_reverted: SelfReverted | None = None
+    withdrawn: str | None = None
     released: bool = False
     revisions: dict[str, RevisionEntry] = field(default_factory=dict)
 
@@ -338,6 +341,7 @@ def voice_record(entry: VoiceEntry) -> dict[str, Any]:
         "fence": str(entry.fence),
         "said": [said.active, said.candidate, said.mode.value, said.weight],
         "consistency": entry.consistency.value,
+        "withdrawn": entry.withdrawn,
         "released": entry.released,
     }
     if entry.watch:
@@ -361,6 +365,7 @@ def read_voice(name: str, record: Mapping[str, Any]) -> VoiceEntry:
         fence=Fence.parse(record["fence"]),
         said=Said(active, candidate, CanaryMode(mode), weight),
         consistency=Consistency(record["consistency"]),
+        withdrawn=record["withdrawn"],
         released=record["released"],
         watch=WatchState.model_validate(record["watch"]) if "watch" in record else None,
         armed=Armed(PointerRequest.model_validate(armed[0]), Fence.parse(armed[1])) if armed else None,

@@ -111,7 +111,8 @@ class Commands:
             return
         voice = self.obey(name, command)
         self._disarm(voice)
-        voice.watch, voice.self_reverted, voice.said, voice.released = None, None, Said(), True
+        voice.watch, voice.self_reverted, voice.withdrawn = None, None, None
+        voice.said, voice.released = Said(), True
         self._books.record_voice(voice)
         self._switchboard.forget(voice)
         self._books.event("Released", f"{name} was let go", voice=name)
@@ -239,7 +240,7 @@ class Commands:
             self._disarm(voice)
         if voice.uid != command.voice_uid:
             self._books.event("Replaced", f"uid {command.voice_uid} takes over from {voice.uid}", voice=name)
-            voice.uid, voice.watch, voice.self_reverted = command.voice_uid, None, None
+            voice.uid, voice.watch, voice.self_reverted, voice.withdrawn = command.voice_uid, None, None, None
         voice.fence, voice.released = command.fence, False
         self._books.record_voice(voice)
         self._switchboard.guard(voice)
@@ -283,17 +284,18 @@ class Commands:
 
     def _flip(self, voice: VoiceEntry, request: PointerRequest) -> int:
         said = _said(request)
-        before = (voice.watch, voice.consistency, voice.self_reverted)
+        before = (voice.watch, voice.consistency, voice.self_reverted, voice.withdrawn)
         voice.watch = _next_watch(voice, request)
         voice.consistency = request.consistency
         voice.self_reverted = None
+        voice.withdrawn = request.withdrawn
         try:
             stored_ns = self._switchboard.store(voice, said)
         except BaseException:
-            voice.watch, voice.consistency, voice.self_reverted = before
+            voice.watch, voice.consistency, voice.self_reverted, voice.withdrawn = before
             raise
-        if before[0] is not None and said.active == before[0].previous:
-            self._switchboard.purge(voice, before[0].revision)
+        if request.withdrawn is not None:
+            self._switchboard.purge(voice, request.withdrawn)
         return stored_ns
 
     # --- at a time --------------------------------------------------------------------------------------------------
@@ -363,17 +365,17 @@ def _require_in_time(request: PointerRequest) -> None:
 
 
 def _next_watch(voice: VoiceEntry, request: PointerRequest) -> WatchState | None:
-    """The watch after this flip: a new one; the open one while its revision goes on speaking; else none."""
-    if request.watch is not None and request.active is not None:
-        old = voice.watch
-        same = old is not None and (old.revision, old.terms) == (request.active, request.watch)
-        return WatchState(
-            previous=request.watch.previous,
-            revision=request.active,
-            since_ns=old.since_ns if old is not None and same else time.time_ns(),
-            terms=request.watch,
-        )
-    return voice.watch if voice.watch and voice.watch.revision == request.active else None
+    """The watch after this flip; the same terms for the same revision again go on with the open one."""
+    if request.watch is None or request.active is None:
+        return None
+    old = voice.watch
+    same = old is not None and (old.revision, old.terms) == (request.active, request.watch)
+    return WatchState(
+        previous=request.watch.previous,
+        revision=request.active,
+        since_ns=old.since_ns if old is not None and same else time.time_ns(),
+        terms=request.watch,
+    )
 
 
 def _short(pair: tuple[str | None, str | None]) -> str:

@@ -32,6 +32,7 @@ def voice_state(entry: VoiceEntry, *, pointer: Pointer) -> VoiceState:
         watch=entry.watch,
         armed=entry.armed.request if entry.armed else None,
         self_reverted=entry.self_reverted,
+        withdrawn=entry.withdrawn,
     )
 
 

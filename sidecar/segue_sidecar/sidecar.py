@@ -12,15 +12,18 @@ import gc
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 from segue.errors import SegueError
 from segue.memory.handoff import HandoffListener
 from segue.memory.host import HostMemory
 from segue.tls import server_context
 from segue.wire import RevisionPhase, Tier
-from segue_sidecar.api.app import Services, make_app
+from segue_sidecar.api.app import make_app
+from segue_sidecar.api.services import Services
 from segue_sidecar.books import Books, RevisionEntry, VoiceEntry
 from segue_sidecar.child import Nursery
 from segue_sidecar.commands import Commands
@@ -43,6 +46,21 @@ from segue_sidecar.throttle import Pacer
 logger = logging.getLogger(__name__)
 
 SOCKET_NAME = "sidecar.sock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What `_serve` starts and stops."""
+
+    memory: HostMemory
+    pacer: Pacer
+    switchboard: Switchboard
+    residency: Residency
+    recovery: Recovery
+    reception: Reception
+    services: Services
+    upkeep: Upkeep
+    pacing: Pacing
 
 
 class Sidecar:
@@ -98,20 +116,50 @@ class Sidecar:
             )
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        config, books = self._config, self._books
-        memory = HostMemory(config.pool.budget_bytes, spares=config.pool.spares, background=self._closer.submit)
-        pacer = Pacer()
-        nursery = Nursery(pacer=pacer, memory_bytes=config.limits.child_memory_bytes, on_end=self._metrics.child_ended)
+        parts = self._assemble()
+        try:
+            async with asyncio.TaskGroup() as group, self._listening(parts):
+                tasks = [group.create_task(work, name=name) for name, work in self._rounds(parts).items()]
+                _settle_garbage()
+                await stop.wait()
+                logger.info("stopping: children end, workers go on")
+                await parts.services.probing.close()
+                await parts.residency.close()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            _let_go_of_memory(parts)
+
+    def _rounds(self, parts: _Parts) -> dict[str, Coroutine[Any, Any, None]]:
+        """What goes on for as long as the sidecar runs."""
+        return {
+            "reception": parts.reception.run(),
+            "recovery": self._recover(parts),
+            "upkeep": every(1.0, parts.upkeep.second),
+            "pacing": every(PACE_EVERY_S, parts.pacing.round),
+            "pacer": parts.pacer.run(),
+            "spares": keep_spares(parts.memory, parts.pacer),
+        }
+
+    async def _recover(self, parts: _Parts) -> None:
+        deadlines = self._config.deadlines
+        await parts.recovery.run(deadline_s=deadlines.hello_s, hash_deadline_s=deadlines.prove_s)
+        parts.services.commands.rearm()
+
+    # --- putting it together ----------------------------------------------------------------------------------------
+
+    def _assemble(self) -> _Parts:
+        """Make every part, the lower ones first."""
+        config, books, pacer = self._config, self._books, Pacer()
+        pool = config.pool
+        memory = HostMemory(pool.budget_bytes, spares=pool.spares, background=self._closer.submit)
+        child_bytes = config.limits.child_memory_bytes
+        nursery = Nursery(pacer=pacer, memory_bytes=child_bytes, on_end=self._metrics.child_ended)
         switchboard = Switchboard(books=books, memory=memory, pod_uid=config.pod.uid)
         evidence = Evidence(owner_of=books.handles.get, journal=self._windows)
         evidence.restore(self._windows.open().records)
-        contact = Contact(term=max((voice.fence.term for voice in books.voices.values()), default=0))
         residency = Residency(
             config=config, books=books, memory=memory, switchboard=switchboard, nursery=nursery, uses=evidence.uses
-        )
-        commands = Commands(books=books, switchboard=switchboard, residency=residency, extra_engines=config.engines)
-        probing = Probing(
-            config=config, books=books, commands=commands, memory=memory, residency=residency, nursery=nursery
         )
         recovery = Recovery(books=books, memory=memory, switchboard=switchboard, residency=residency, nursery=nursery)
         reception = Reception(
@@ -122,7 +170,12 @@ class Sidecar:
             recovery=recovery,
             on_change=residency.advance,
         )
-        self._tie(switchboard, residency, commands, probing)
+        services = self._services(memory, switchboard, residency, nursery, evidence)
+        self._tie(switchboard, residency, services.commands, services.probing)
+        collector = BooksCollector(
+            books=books, memory=memory, switchboard=switchboard, pacer=pacer, silent_s=services.contact.silent_s
+        )
+        self._metrics.registry.register(collector)
         upkeep = Upkeep(
             config=config,
             books=books,
@@ -131,50 +184,48 @@ class Sidecar:
             switchboard=switchboard,
             reception=reception,
             residency=residency,
-            commands=commands,
+            commands=services.commands,
             evidence=evidence,
-            contact=contact,
+            contact=services.contact,
         )
-        self._metrics.registry.register(
-            BooksCollector(books=books, memory=memory, switchboard=switchboard, pacer=pacer, silent_s=contact.silent_s)
+        return _Parts(
+            memory=memory,
+            pacer=pacer,
+            switchboard=switchboard,
+            residency=residency,
+            recovery=recovery,
+            reception=reception,
+            services=services,
+            upkeep=upkeep,
+            pacing=Pacing(config=config, pacer=pacer, switchboard=switchboard, evidence=evidence),
+        )
+
+    def _services(
+        self,
+        memory: HostMemory,
+        switchboard: Switchboard,
+        residency: Residency,
+        nursery: Nursery,
+        evidence: Evidence,
+    ) -> Services:
+        config, books = self._config, self._books
+        commands = Commands(books=books, switchboard=switchboard, residency=residency, extra_engines=config.engines)
+        probing = Probing(
+            config=config, books=books, commands=commands, memory=memory, residency=residency, nursery=nursery
         )
         feed = StateFeed(
             pod=config.pod, books=books, switchboard=switchboard, memory=memory, engine_builds=self._engine_builds
         )
-        services = Services(
+        highest = max((voice.fence.term for voice in books.voices.values()), default=0)
+        return Services(
             pod_uid=config.pod.uid,
             commands=commands,
             probing=probing,
             feed=feed,
             evidence=evidence,
-            contact=contact,
+            contact=Contact(term=highest),
             metrics=self._metrics,
         )
-        pacing = Pacing(config=config, pacer=pacer, switchboard=switchboard, evidence=evidence)
-        try:
-            async with asyncio.TaskGroup() as group, self._listening(services, self._readiness(recovery, switchboard)):
-                tasks = [
-                    group.create_task(reception.run(), name="reception"),
-                    group.create_task(self._recover(recovery, commands), name="recovery"),
-                    group.create_task(every(1.0, upkeep.second), name="upkeep"),
-                    group.create_task(every(PACE_EVERY_S, pacing.round), name="pacing"),
-                    group.create_task(pacer.run(), name="pacer"),
-                    group.create_task(keep_spares(memory, pacer), name="spares"),
-                ]
-                _settle_garbage()
-                await stop.wait()
-                logger.info("stopping: children end, workers go on")
-                await probing.close()
-                await residency.close()
-                for task in tasks:
-                    task.cancel()
-        finally:
-            for worker in switchboard.roster:
-                worker.connection.close()
-                worker.stats.close()
-            if switchboard.page is not None:
-                switchboard.page.close()
-            memory.close()
 
     def _tie(self, switchboard: Switchboard, residency: Residency, commands: Commands, probing: Probing) -> None:
         """Who is told what: the parts themselves do not know each other."""
@@ -189,11 +240,6 @@ class Sidecar:
         switchboard.on_failed = residency.fail
         switchboard.on_deaths = deaths
         commands.on_let_go = probing.let_go
-
-    async def _recover(self, recovery: Recovery, commands: Commands) -> None:
-        deadlines = self._config.deadlines
-        await recovery.run(deadline_s=deadlines.hello_s, hash_deadline_s=deadlines.prove_s)
-        commands.rearm()
 
     def _engine_builds(self) -> dict[str, str]:
         """As far as they were met: engines are only ever imported in children."""
@@ -211,10 +257,10 @@ class Sidecar:
         return waiting_for
 
     @contextlib.asynccontextmanager
-    async def _listening(self, services: Services, waiting_for: Callable[[], list[str]]) -> AsyncIterator[None]:
-        config = self._config
+    async def _listening(self, parts: _Parts) -> AsyncIterator[None]:
+        config, waiting_for = self._config, self._readiness(parts.recovery, parts.switchboard)
         tls = server_context(config.tls.files, client_name=config.tls.client_name)
-        control = HttpListener(make_app(services), tls=tls, request_s=config.deadlines.request_s)
+        control = HttpListener(make_app(parts.services), tls=tls, request_s=config.deadlines.request_s)
         status = HttpListener(
             make_status_app(metrics=self._metrics, waiting_for=waiting_for), request_s=config.deadlines.request_s
         )
@@ -250,6 +296,16 @@ def _is_active(voice: VoiceEntry, switchboard: Switchboard) -> bool:
         return False
     entry = voice.revisions.get(voice.said.active)
     return entry is not None and entry.phase is RevisionPhase.READY and switchboard.says(voice)
+
+
+def _let_go_of_memory(parts: _Parts) -> None:
+    """Close every descriptor; what workers map lives on."""
+    for worker in parts.switchboard.roster:
+        worker.connection.close()
+        worker.stats.close()
+    if parts.switchboard.page is not None:
+        parts.switchboard.page.close()
+    parts.memory.close()
 
 
 def _settle_garbage() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Path, Query, Response
@@ -32,13 +31,9 @@ from segue.wire import (
 )
 from segue_sidecar.api.body import BodyLimit
 from segue_sidecar.api.errors import documented, install
-from segue_sidecar.commands import Commands
-from segue_sidecar.contact import Contact
-from segue_sidecar.evidence import Evidence
-from segue_sidecar.feed import StateFeed
+from segue_sidecar.api.fast_lane import FastLane
+from segue_sidecar.api.services import Services
 from segue_sidecar.fences import Command
-from segue_sidecar.metrics import Metrics
-from segue_sidecar.probing import Probing
 
 MAX_BODY_BYTES = 1 << 20
 MAX_WAIT_S = 60.0
@@ -52,19 +47,6 @@ Name = Annotated[str, Path(pattern=_VOICE)]
 RevisionPath = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """What the routes call."""
-
-    pod_uid: str
-    commands: Commands
-    probing: Probing
-    feed: StateFeed
-    evidence: Evidence
-    contact: Contact
-    metrics: Metrics
-
-
 def make_app(services: Services) -> Any:
     """The whole application, as ASGI."""
     app = FastAPI(
@@ -75,11 +57,11 @@ def make_app(services: Services) -> Any:
         redoc_url=None,
         dependencies=[Depends(_addressed(services))],
     )
-    install(app, on_refusal=lambda reason: services.metrics.refusals.labels(reason).inc())
+    install(app, on_refusal=services.refused)
     _add_reads(app, services)
     _add_revisions(app, services)
     _add_pointer(app, services)
-    return BodyLimit(app, most_bytes=MAX_BODY_BYTES)
+    return FastLane(BodyLimit(app, most_bytes=MAX_BODY_BYTES), services)
 
 
 def _addressed(services: Services) -> Any:
@@ -187,13 +169,8 @@ def _add_pointer(app: FastAPI, services: Services) -> None:
     async def set_pointer(
         namespace: Namespace, name: Name, request: PointerRequest, command: Commanded
     ) -> PointerResult:
-        """The flip."""
-        received_ns = time.monotonic_ns()
-        result = services.commands.set_pointer(VoiceName(namespace, name), request, command, received_ns=received_ns)
-        if result.stored_monotonic_ns is not None:
-            services.metrics.stores.inc()
-            services.metrics.store_seconds.observe((result.stored_monotonic_ns - received_ns) / 1e9)
-        return result
+        """The flip. Well-formed ones never get here: see `fast_lane`."""
+        return services.flip(VoiceName(namespace, name), request, command, received_ns=time.monotonic_ns())
 
     @app.post("/v1/voices/{namespace}/{name}/confirm", responses=documented(*_ANY))
     async def confirm(namespace: Namespace, name: Name, command: Commanded) -> VoiceState:

@@ -1,0 +1,235 @@
+"""A worker without a server: joins the sidecar, maps and builds what is offered, serves make-believe requests.
+
+Run as `python -m tests.support.worker SOCKET NAME [--trouble KIND]`. Each line on stdout is one JSON event. A request
+is an admission through `segue.memory.admission` and an entry in the stats page; a voice whose weights say
+`"fails": true` fails each of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.tiny_engine import TinyEngine, TinySynthesizer
+
+from segue.engine import Device, VoiceView
+from segue.errors import HandoffError
+from segue.memory import memfd
+from segue.memory.admission import Choice, choose, listener_key
+from segue.memory.adoption import HeldRevision, introduce
+from segue.memory.handoff import Connection, Received, connect_patiently
+from segue.memory.host import HostMapper, HostPart
+from segue.memory.messages import (
+    Failed,
+    Forget,
+    Hello,
+    Offer,
+    Page,
+    Ready,
+    Retire,
+    Retired,
+    RevisionRef,
+    Serve,
+    Voice,
+)
+from segue.memory.page import PageReader
+from segue.memory.stats import StatsPage, create_stats_memfd
+from segue.memory.stats_layout import Outcome, WorkerState
+
+REQUEST_EVERY_S = 0.005
+
+
+class Resident:
+    """One revision, built."""
+
+    def __init__(self, ref: RevisionRef, parts: list[HostPart], synthesizer: TinySynthesizer) -> None:
+        self.ref = ref
+        self.parts = parts
+        self.synthesizer: TinySynthesizer | None = synthesizer
+
+    def close(self) -> None:
+        """Drop the views, then unmap."""
+        if self.synthesizer is not None:
+            self.synthesizer.close()
+        self.synthesizer = None
+        gc.collect()
+        for part in self.parts:
+            part.close()
+
+
+class TestWorker:
+    """The worker's whole state."""
+
+    __test__ = False
+
+    def __init__(self, *, name: str, trouble: str) -> None:
+        self.name = name
+        self.trouble = trouble
+        self.stats = StatsPage(create_stats_memfd())
+        self.residents: dict[int, Resident] = {}
+        self.voices: dict[int, Voice] = {}
+        self.page: PageReader | None = None
+        self.page_fd = -1
+        self.serving = False
+        self.requests = 0
+
+    async def run(self, path: Path) -> None:
+        """Connect for ever; requests go on without a connection."""
+        asyncio.get_running_loop().create_task(self.serve())
+        while True:
+            connection = await connect_patiently(path)
+            try:
+                await self.attend(connection)
+            except HandoffError as error:
+                tell("lost", message=str(error))
+            finally:
+                connection.close()
+            await asyncio.sleep(0.02)
+
+    async def attend(self, connection: Connection) -> None:
+        """One connection, to its end."""
+        holdings = [
+            HeldRevision(resident.ref, [part.export() for part in resident.parts])
+            for resident in self.residents.values()
+        ]
+        fds = [self.stats.export()] + ([os.dup(self.page_fd)] if self.page else [])
+        hello = Hello(
+            worker=self.name,
+            pid=os.getpid(),
+            page_id=self.page.page_id if self.page else 0,
+            holding=len(holdings),
+            serving=self.serving,
+        )
+        if self.trouble == "nonsense":
+            connection._sock.send(b"what?")
+        await introduce(connection, hello, fds=fds, holdings=holdings)
+        while True:
+            with await connection.receive() as received:
+                self.hear(connection, received)
+
+    def hear(self, connection: Connection, received: Received) -> None:
+        """One message."""
+        message = received.message
+        match message:
+            case Page():
+                (self.page_fd,) = received.take()
+                self.page = PageReader(self.page_fd)
+            case Voice():
+                self.voices[message.slot] = message
+                tell("voice", slot=message.slot, suspect=message.suspect, knownGood=message.known_good)
+            case Forget():
+                self.voices.pop(message.slot, None)
+            case Offer():
+                self.take_on(connection, message.offered, received.take())
+            case Serve():
+                self.serving = True
+                self.stats.set_state(WorkerState.SERVING)
+                tell("serving")
+            case Retire():
+                self.let_go(connection, message.handle)
+            case _:
+                tell("other", kind=message.kind)
+
+    def take_on(self, connection: Connection, ref: RevisionRef, fds: list[int]) -> None:
+        """Map, build, answer; or do what the trouble says."""
+        if ref.handle in self.residents:
+            memfd.close_all(fds)
+            connection.send(Ready(handle=ref.handle))
+            return
+        parts = [HostMapper().map(fd, part) for fd, part in zip(fds, ref.parts, strict=True)]
+        view = VoiceView(parts={part.part.name: part.view() for part in parts}, options=ref.options)
+        synthesizer = TinyEngine().build(view, Device())
+        assert isinstance(synthesizer, TinySynthesizer)
+        del view
+        resident = Resident(ref, parts, synthesizer)
+        troubled = self.trouble if synthesizer.meta.get("troublesome") else ""
+        if troubled == "refuse":
+            resident.close()
+            connection.send(Failed(handle=ref.handle, reason="BuildFailed", message="the test asked for it"))
+        elif troubled == "silent":
+            self.residents[ref.handle] = resident
+        elif troubled == "babble":
+            connection._sock.send(b'{"kind":"ready","handle":"seven"}')
+        else:
+            self.residents[ref.handle] = resident
+            connection.send(Ready(handle=ref.handle))
+            tell("ready", handle=ref.handle, revision=ref.revision)
+
+    def let_go(self, connection: Connection, handle: int) -> None:
+        """Unmap, answer."""
+        resident = self.residents.pop(handle, None)
+        if resident is not None:
+            resident.close()
+            self.stats.retire_row(handle)
+        connection.send(Retired(handle=handle))
+        tell("retired", handle=handle)
+
+    async def serve(self) -> None:
+        """A request for each voice every few milliseconds, whoever is connected."""
+        while True:
+            await asyncio.sleep(REQUEST_EVERY_S)
+            self.stats.beat(queued=0)
+            if self.page is not None and self.serving:
+                for voice in list(self.voices.values()):
+                    self.request(voice)
+
+    def request(self, voice: Voice) -> None:
+        """One request, admitted and over at once, unless its weights say that it never ends."""
+        assert self.page is not None
+        self.requests += 1
+        word = self.page.load(voice.slot)
+        choice = choose(
+            word,
+            voice=voice.voice,
+            table={handle: resident.ref for handle, resident in self.residents.items()},
+            key=listener_key(request_id=str(self.requests)),
+            heartbeat_age_s=self.page.heartbeat_age_s(),
+        )
+        if not isinstance(choice, Choice):
+            return
+        self.stats.admitted(voice.slot, word.pack())
+        row = self.stats.row(choice.speaker.handle)
+        row.admitted()
+        meta = self.meta_of(choice.speaker.handle)
+        if meta.get("neverEnds"):
+            return
+        row.spoke(f"text {self.requests % 64}")
+        row.ended(Outcome.EXCEPTION if meta.get("fails") else Outcome.SUCCESS, latency_s=0.02, audio_ms=500)
+        row.released()
+        if meta.get("kills"):
+            row.admitted()
+            os.kill(os.getpid(), 9)
+
+    def meta_of(self, handle: int) -> dict[str, Any]:
+        """What the weights of a resident say."""
+        synthesizer = self.residents[handle].synthesizer
+        return dict(synthesizer.meta) if synthesizer is not None else {}
+
+
+def tell(event: str, **fields: Any) -> None:
+    """One event on stdout."""
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def main() -> None:
+    """Run until killed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("socket", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--trouble", default="")
+    arguments = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(TestWorker(name=arguments.name, trouble=arguments.trouble).run(arguments.socket))
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)
