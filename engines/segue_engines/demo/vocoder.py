@@ -58,8 +58,8 @@ def _ceiling() -> Array:
 
 
 def _pulse_shapes() -> Array:
-    """Band-limited unit pulses at 64 places between two samples; `(64, 16)`."""
-    delays = np.arange(_PULSE_PHASES) / _PULSE_PHASES
+    """Band-limited unit pulses at 64 places between two samples, and at the second of them; `(65, 16)`."""
+    delays = np.arange(_PULSE_PHASES + 1) / _PULSE_PHASES
     times = np.arange(_PULSE_TAPS) - (_PULSE_TAPS // 2 - 1) - delays[:, None]
     window = 0.5 + 0.5 * np.cos(np.pi * times / (_PULSE_TAPS // 2 + 1))
     return (np.sinc(times) * window).astype(np.float32)
@@ -98,10 +98,21 @@ def pulses(f0_hz: NDArray[np.float64], *, voiced: NDArray[np.bool_], phase: floa
         period = RATE_HZ / f0_hz[at]
         exact = at - (turns[at] - whole[at]) * period + REACH
         slot = np.floor(exact).astype(int)
-        shape = ((exact - slot) * _PULSE_PHASES).astype(int)
         places = slot[:, None] + np.arange(_PULSE_TAPS) - (_PULSE_TAPS // 2 - 1)
-        np.add.at(train, places, _PULSES[shape] * np.sqrt(period)[:, None].astype(np.float32))
+        np.add.at(train, places, _pulses_between(exact - slot) * np.sqrt(period)[:, None].astype(np.float32))
     return train, float(turns[-1] - whole[-1]) if len(turns) else phase
+
+
+def _pulses_between(delays: NDArray[np.float64]) -> Array:
+    """Pulses that begin a fraction of a sample late; `(pulses,)` to `(pulses, 16)`.
+
+    Interpolated, so that what differs by a rounding error (rows of another batch) stays as little apart: the nearest of
+    64 shapes would jump by a sixty-fourth of a sample.
+    """
+    place = delays * _PULSE_PHASES
+    shape = place.astype(int)
+    late = (place - shape)[:, None].astype(np.float32)
+    return np.asarray(_PULSES[shape] * (1 - late) + _PULSES[shape + 1] * late, np.float32)
 
 
 def noise(start: int, stop: int, *, seed: int) -> Array:
