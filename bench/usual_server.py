@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from segue.engine import Device, PartView, PreparedPart, PrepareOptions, SynthesisRequest, Synthesizer, VoiceView
-from segue_engines.demo.engine import DemoEngine
+from segue_engines.demo import DemoEngine
 
 
 class Pipeline:

@@ -27,7 +27,7 @@ from segue.engine import (
 from segue.errors import SynthesisError
 from segue_cli.measure.mixed import Rendering
 from segue_cli.measure.shots import Shot
-from segue_engines.demo.engine import DemoEngine
+from segue_engines.demo import DemoEngine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
