@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,7 @@ from segue.rollout import (
     sort_pods,
     view_pod,
 )
-from segue.wire import Fence, StateDocument, WindowsDocument
+from segue.wire import Fence, PointerResult, StateDocument, WindowsDocument
 from segue_operator.fleet.pod import Pod, fence_of
 
 EVIDENCE_S = 3600
@@ -139,13 +140,27 @@ async def _carry_out(command: Command, pod: Pod, voice: VoiceModel, fence: Fence
         case SetPointer():
             ahead = timedelta(microseconds=pod.offset.offset_ns / 1000) if pod.offset.usable() else None
             request_ = pointer_request(command, clock_ahead=ahead)
-            await client.set_pointer(key, request_, fence=fence, voice_uid=uid)
+            sent_ns = time.monotonic_ns()
+            _log_store(key, sent_ns, await client.set_pointer(key, request_, fence=fence, voice_uid=uid))
         case ConfirmWatch():
             await client.confirm(key, fence=fence, voice_uid=uid)
         case DropRevision():
             await client.drop_revision(key, command.revision, fence=fence, voice_uid=uid)
         case _:
             assert_never(command)
+
+
+def _log_store(key: str, sent_ns: int, result: PointerResult) -> None:
+    """Say when a flip was commanded and when it was stored; on one machine both clocks are the same."""
+    logger.info(
+        "pointer of %s: epoch %d, sent %d, received %d, stored %d (CLOCK_MONOTONIC ns; 0: later)",
+        key,
+        result.pointer.epoch,
+        sent_ns,
+        result.received_monotonic_ns or 0,
+        result.stored_monotonic_ns or 0,
+        extra={"voice": key},
+    )
 
 
 def describe(command: Command) -> str:
