@@ -38,9 +38,7 @@ def installed_bytes(site_packages: Path) -> int:
     """Bytes of everything that was installed, less what a fresh environment holds (pip and setuptools)."""
     own = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence")
     files = (file for file in site_packages.rglob("*") if file.is_file())
-    return sum(
-        file.stat().st_size for file in files if not file.relative_to(site_packages).parts[0].startswith(own)
-    )
+    return sum(file.stat().st_size for file in files if not file.relative_to(site_packages).parts[0].startswith(own))
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +93,9 @@ def test_up_prints_an_address_and_a_curl_line_that_works(fresh: tuple[Path, dict
     with subprocess.Popen(
         command.split(), cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as up:
+        assert up.stdout is not None
+        printed: list[str] = []
         try:
-            printed = []
-            assert up.stdout is not None
             for line in up.stdout:
                 printed.append(line)
                 if "curl" in line:
@@ -108,7 +106,7 @@ def test_up_prints_an_address_and_a_curl_line_that_works(fresh: tuple[Path, dict
             assert done.returncode == 0
         finally:
             up.send_signal(signal.SIGINT)
-            rest = up.stdout.read() if up.stdout else ""
+            rest = up.stdout.read()
         assert up.wait(timeout=40) == 0, "".join(printed) + rest
     output = re.search(r"-o (\S+)", curl)
     assert output is not None
