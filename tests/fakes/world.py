@@ -7,8 +7,9 @@ status with the resourceVersion that was observed. Only the order matters to the
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 
 from tests.fakes.clock import FakeClock
@@ -19,6 +20,7 @@ from segue.errors import CommandRefused
 from segue.model import Status, VoiceModel
 from segue.rollout import (
     Action,
+    Alert,
     Command,
     ConfirmWatch,
     DropRevision,
@@ -26,6 +28,7 @@ from segue.rollout import (
     Event,
     PodFacts,
     PodView,
+    QueryResult,
     RunProbe,
     SetPointer,
     Sighting,
@@ -136,6 +139,17 @@ class World:
             pods = [self._look(pod, voice, evidence=evidence) for pod in self.pods.values()]
         return Snapshot(voice=voice, status=status, pods=sort_pods(pods), slots=self.slots, owner=self.owner)
 
+    def observe_with(self, key: str, *, alerts: Sequence[Alert] = (), queries: Sequence[QueryResult] = ()) -> Snapshot:
+        """The same, with what Prometheus and Alertmanager say."""
+        return replace(self.observe(key), alerts=tuple(alerts), queries=tuple(queries))
+
+    def act_on(self, snapshot: Snapshot) -> Action | None:
+        """Decide and carry out, without looking again."""
+        action = next_action(snapshot, self.clock.now())
+        if action is not None and snapshot.voice is not None:
+            self._carry_out(action, snapshot.voice)
+        return action
+
     def reconcile(self, key: str) -> Action | None:
         """One round. False starts (conflict, API server away) are rounds as well.
 
@@ -148,15 +162,25 @@ class World:
             snapshot = self.observe(key)
             if snapshot.voice is None:
                 return None
-            action = next_action(snapshot, self.clock.now())
-            if action is not None:
-                self._carry_out(action, snapshot.voice)
+            action = self.act_on(snapshot)
         except (ApiConflict, ApiDown):
             return Action()
         except Crashed:
             self.restart_operator()
             raise
         return action
+
+    def release(self, key: str) -> None:
+        """The voice is deleted, and the operator lets the pods go of it."""
+        voice = self.cluster.read(key)
+        self.cluster.delete(key)
+        for _ in range(10):
+            pods = [self._look(pod, voice, evidence=False) for pod in self.pods.values()]
+            action = next_action(Snapshot(voice=None, status=Status(), pods=sort_pods(pods)), self.clock.now())
+            if action is None:
+                return
+            self._carry_out(action, voice)
+        raise AssertionError("pods do not let go")
 
     def settle(self, key: str, *, most: int = 60) -> int:
         """Reconcile until there is nothing to do now; returns the number of rounds."""
@@ -237,7 +261,7 @@ class World:
             case RunProbe(revision=revision):
                 sidecar.probe(key, uid, fence, revision, probe_request(command))
             case SetPointer():
-                sidecar.point(key, uid, fence, pointer_request(command))
+                sidecar.point(key, uid, fence, pointer_request(command, clock_ahead=timedelta(0)))
             case ConfirmWatch():
                 sidecar.confirm(key, uid, fence)
             case DropRevision(revision=revision):
