@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from segue.engine import Device, PartView, PreparedVoice, PrepareOptions, Row, SynthesisRequest, VoiceView
 from segue.errors import InvalidVoiceModel, TextRejected, WeightsError
 from segue_engines.demo import vocoder
+from segue_engines.demo.allocator import keep_freed_memory
 from segue_engines.demo.network import Prosody, Timbre, joined, parted, stack
 from segue_engines.demo.places import token_places
 from segue_engines.demo.row import DemoRow, lay_out
@@ -27,8 +28,7 @@ _OPTIONS: Final = frozenset({"language", "speed"})
 _SLOWEST, _FASTEST = 0.25, 4.0
 _TOKENS_TOGETHER: Final = 120
 _FRAMES_TOGETHER: Final = 700
-"""Rows share a matrix product up to these sizes: beyond, the arrays leave the processor's cache and get slower
-(16 rows of 400 frames at once: 61 times real time, in groups: as fast as alone)."""
+"""Rows share a matrix product up to these sizes: more gains nothing once the arrays leave the processor's cache."""
 
 
 class DemoEngine:
@@ -71,6 +71,7 @@ class DemoEngine:
         if device.name != "cpu":
             raise WeightsError(f"the demo engine runs on the cpu only; asked for {device.name!r}")
         _check_options(voice.options)
+        keep_freed_memory()
         return DemoSynthesizer(voice)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import mmap
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tests.unit.engine_demo.builders import CONFIGS, random_weights, say, tiny_v
 
 from segue.engine import Device, Engine, PartView, PrepareOptions, SynthesisRequest, VoiceView
 from segue.errors import InvalidVoiceModel, SegueError, ShapeMismatch, WeightsError
+from segue_engines.demo.allocator import keep_freed_memory
 from segue_engines.demo.engine import DemoEngine
 from segue_engines.demo.weights import PROSODY, TIMBRE
 from segue_engines.registry import engine_names, get_engine
@@ -177,3 +180,14 @@ def test_the_registry_knows_its_engines_and_names_them() -> None:
     assert engine.name in engine_names()
     with pytest.raises(SegueError, match=r"no engine 'vits'.*'demo'"):
         get_engine("vits")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the setting is glibc's")
+def test_building_a_voice_lets_the_process_keep_freed_memory() -> None:
+    say(DemoEngine().build(tiny_voice(), Device()), "Hello.")  # first use of every kind of block
+    synthesizer = DemoEngine().build(tiny_voice(), Device())
+    say(synthesizer, "Five or six sentences are enough.")
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    say(synthesizer, "Five or six sentences are enough.")
+    assert keep_freed_memory()
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before < 2000
