@@ -133,7 +133,7 @@ def _listen(story: Story) -> Iterable[str]:
     if story.reading is not None:
         yield _reading(story.reading, story.revisions)
     if clips:
-        yield '<p class="soft">And what listeners were spared: the probes\' own recordings of the versions refused.</p>'
+        yield '<p class="soft">And what listeners were spared: the refused versions, with their own weights.</p>'
         yield f'<div class="clips">{"".join(_clip(clip) for clip in clips)}</div>'
 
 

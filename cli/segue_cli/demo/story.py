@@ -136,6 +136,7 @@ class Story:
     shots: Sequence[Shot] = ()
     chapters: list[Chapter] = field(default_factory=list)
     records: Sequence[Record] = ()
+    reader_records: list[Record] = field(default_factory=list)
     preloads: list[tuple[int, int]] = field(default_factory=list)
     revisions: dict[str, str] = field(default_factory=dict)
     """Revision to a name for people: `narrator v2`."""
