@@ -113,6 +113,7 @@ class DeadlineSection(_Section):
     """How long each thing may take before it counts as hung."""
 
     fetch_s: float = Field(default=1800, gt=0)
+    silence_s: float = Field(default=30, gt=0, description="How long a source may send nothing.")
     prepare_s: float = Field(default=900, gt=0)
     prove_s: float = Field(default=300, gt=0)
     probe_s: float = Field(default=3600, gt=0)

@@ -1,7 +1,7 @@
 """Which engine speaks a voice, by the name in its spec.
 
-Separate so that children can find an engine without the rest of the sidecar: a place is `MODULE:ATTRIBUTE`, importing
-it is what costs, and only children do.
+Separate so that the sidecar can refuse an unknown name without importing an engine: that is what costs, and only
+children do it. A place is `MODULE:ATTRIBUTE`, or the name of a built-in engine.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from collections.abc import Mapping
 
 from segue.engine import Engine
 from segue.errors import WeightsError
-
-BUILT_IN: Mapping[str, str] = {"demo": "segue_engines.demo.engine:DemoEngine"}
+from segue_engines.registry import engine_names, get_engine
 
 
 def place_of(engine: str, extra: Mapping[str, str]) -> str:
-    """Where an engine is found.
+    """Where an engine is found; those of the configuration go before the built-in ones.
 
     Raises
     ------
     WeightsError
         Nobody knows the name.
     """
-    known = {**BUILT_IN, **extra}
+    known = {**{name: name for name in engine_names()}, **extra}
     if engine not in known:
         raise WeightsError(f"no engine is called {engine!r}; this sidecar has {', '.join(sorted(known))}")
     return known[engine]
@@ -37,9 +36,9 @@ def load_engine(place: str) -> Engine:
     WeightsError
         The place does not exist, or what it needs is not installed.
     """
-    module, _, attribute = place.partition(":")
+    module, separator, attribute = place.partition(":")
     try:
-        engine: Engine = getattr(importlib.import_module(module), attribute)()
+        engine: Engine = getattr(importlib.import_module(module), attribute)() if separator else get_engine(place)
     except (ImportError, AttributeError) as error:
         raise WeightsError(f"the engine at {place} cannot be loaded: {error}; is its extra installed?") from error
     return engine

@@ -164,6 +164,7 @@ class Residency:
             "cache": str(self._config.cache_directory),
             "cacheBytes": self._config.limits.cache_bytes,
             "fileBytes": self._config.limits.file_bytes,
+            "silenceS": self._config.deadlines.silence_s,
             "keep": sorted(self._cached_digests()),
             "signature": {"uri": signature.uri, "trustedKeys": self._config.trusted_keys}
             if signature.required or signature.uri

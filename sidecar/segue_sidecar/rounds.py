@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 
 from segue.errors import CommandRefused, SegueError
@@ -33,7 +34,8 @@ logger = logging.getLogger(__name__)
 PACE_EVERY_S = 0.25
 _SPARE_STEP_EVERY_S = 0.02
 _SPARE_LOOK_EVERY_S = 1.0
-_BASELINE_WEIGHT = 0.2
+_BASELINE_WEIGHT = 0.05
+_LOOKS = 12
 
 
 async def every(period_s: float, work: Callable[[], None]) -> None:
@@ -148,7 +150,7 @@ class Pacing:
         self._pacer = pacer
         self._switchboard = switchboard
         self._evidence = evidence
-        self._busy_ns: dict[str, tuple[int, int]] = {}
+        self._looks: dict[str, deque[tuple[int, int]]] = {}
         self._quiet_latency_s: float | None = None
 
     def round(self) -> None:
@@ -163,13 +165,12 @@ class Pacing:
         self._pacer.set_duty(next_duty(self._pacer.duty, Load(busy=busy, latency_ratio=ratio), self._policy))
 
     def _busy(self, worker: Worker) -> float:
-        """Share of the time since the last round that a worker computed."""
+        """Share of the last few seconds that a worker computed."""
         now_ns = time.monotonic_ns()
-        busy_ns = worker.stats.worker(now_ns=now_ns).busy_ns
-        before_ns, before_busy_ns = self._busy_ns.get(worker.id, (now_ns, busy_ns))
-        self._busy_ns[worker.id] = (now_ns, busy_ns)
-        passed_ns = now_ns - before_ns
-        return max(0.0, min(1.0, (busy_ns - before_busy_ns) / passed_ns)) if passed_ns > 0 else 0.0
+        looks = self._looks.setdefault(worker.id, deque(maxlen=_LOOKS))
+        looks.append((now_ns, worker.stats.worker(now_ns=now_ns).busy_ns))
+        passed_ns = now_ns - looks[0][0]
+        return max(0.0, min(1.0, (looks[-1][1] - looks[0][1]) / passed_ns)) if passed_ns > 0 else 0.0
 
 
 async def keep_spares(memory: WeightMemory, pacer: Pacer) -> None:

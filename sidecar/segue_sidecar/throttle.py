@@ -31,7 +31,8 @@ class Load:
     Attributes
     ----------
     busy
-        Share of its time that the busiest worker spent computing, 0 to 1.
+        Share of its time that the busiest worker spent computing, 0 to 1, over a few seconds: between two requests
+        everybody is idle, and that is not the moment to begin.
     latency_ratio
         Mean latency over what it was while no child ran; `None` where nothing ended, or nothing is known.
     """

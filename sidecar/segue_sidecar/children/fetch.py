@@ -19,11 +19,12 @@ from typing import Any, Protocol
 
 from segue.errors import DigestMismatch, FetchError, SegueError, SignatureRejected
 from segue_sidecar.children.channel import Channel, JobError
-from segue_sidecar.children.http_source import open_http
+from segue_sidecar.children.http_source import Interrupted, open_http
 from segue_sidecar.sources import Allowed, local_path, require_allowed, sibling
 
 _STEP_BYTES = 1 << 20
 _ATTEMPTS = 4
+_SMALL_BYTES = 1 << 20
 _EXTRAS = {"s3": "s3", "gs": "gcs", "hf": "hf"}
 
 
@@ -39,11 +40,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What the files may cost."""
+    """What the files may cost; `silence_s` is how long a source may send nothing."""
 
     file_bytes: int
     cache_bytes: int
     keep: frozenset[str]
+    silence_s: float = 30.0
 
 
 class Source(Protocol):
@@ -81,7 +83,12 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         os.close(fd)
     allowed = Allowed(prefixes=tuple(job["prefixes"]), private_addresses=job["privateAddresses"])
     wanted = [Wanted(**entry) for entry in job["files"]]
-    bounds = Bounds(file_bytes=job["fileBytes"], cache_bytes=job["cacheBytes"], keep=frozenset(job["keep"]))
+    bounds = Bounds(
+        file_bytes=job["fileBytes"],
+        cache_bytes=job["cacheBytes"],
+        keep=frozenset(job["keep"]),
+        silence_s=job["silenceS"],
+    )
     cache = Path(job["cache"])
     found: dict[str, dict[str, Any]] = {}
     for file in wanted:
@@ -90,7 +97,7 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         except OSError as error:
             raise _disk_error(file, cache, error) from error
         found[file.name] = {"path": str(path), "size": path.stat().st_size}
-    signed_by = _check_signature(job["signature"], wanted, found, allowed) if job["signature"] else None
+    signed_by = _check_signature(job["signature"], wanted, found, allowed, bounds) if job["signature"] else None
     return {"files": found, "signedBy": signed_by}
 
 
@@ -130,8 +137,8 @@ def _download(file: Wanted, target: int, *, allowed: Allowed, bounds: Bounds, ch
         except JobError:
             os.ftruncate(target, 0)
             raise
-        except FetchError as error:
-            if attempt == _ATTEMPTS - 1 or not _worth_another_try(error):
+        except Interrupted:
+            if attempt == _ATTEMPTS - 1:
                 raise
             time.sleep(0.25 * 2**attempt)
             continue
@@ -151,7 +158,7 @@ def _download(file: Wanted, target: int, *, allowed: Allowed, bounds: Bounds, ch
 def _stream(file: Wanted, target: int, *, allowed: Allowed, bounds: Bounds, channel: Channel) -> str:
     """One try: the sha256 of all that lies in `target` then."""
     have_bytes = os.fstat(target).st_size
-    with open_source(file.uri, allowed=allowed, offset=have_bytes) as source:
+    with open_source(file.uri, allowed=allowed, offset=have_bytes, silence_s=bounds.silence_s) as source:
         if source.offset != have_bytes:
             os.ftruncate(target, source.offset)
         hasher = _hash_head(target, source.offset)
@@ -169,12 +176,12 @@ def _stream(file: Wanted, target: int, *, allowed: Allowed, bounds: Bounds, chan
             hasher.update(chunk)
             channel.progress("fetch", done=done, total=max(promised or 0, done))
     if promised is not None and done < promised:
-        raise FetchError(f"{file.name}: {file.uri} ended after {done} of {promised} bytes: the file is truncated")
+        raise Interrupted(f"{file.name}: {file.uri} ended after {done} of {promised} bytes: the file is truncated")
     return str(hasher.hexdigest())
 
 
 @contextmanager
-def open_source(uri: str, *, allowed: Allowed, offset: int) -> Iterator[Source]:
+def open_source(uri: str, *, allowed: Allowed, offset: int, silence_s: float) -> Iterator[Source]:
     """Open what a URI names, from byte `offset` on (or from 0, see `Source.offset`).
 
     Raises
@@ -185,7 +192,7 @@ def open_source(uri: str, *, allowed: Allowed, offset: int) -> Iterator[Source]:
     parts = require_allowed(uri, allowed)
     match parts.scheme:
         case "http" | "https":
-            with open_http(uri, allowed=allowed, offset=offset) as body:
+            with open_http(uri, allowed=allowed, offset=offset, timeout_s=silence_s) as body:
                 yield body
         case "file":
             path = local_path(parts, allowed)
@@ -253,10 +260,6 @@ def _write(target: int, chunk: bytes) -> None:
         view = view[os.write(target, view) :]
 
 
-def _worth_another_try(error: FetchError) -> bool:
-    return type(error) is FetchError and "truncated" not in str(error)
-
-
 def _make_room(folder: Path, *, needed_bytes: int, bounds: Bounds, own: str) -> None:
     """Remove the files that were not used for longest, as far as the cache's budget asks for it."""
     files = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry) for entry in folder.iterdir())
@@ -270,15 +273,19 @@ def _make_room(folder: Path, *, needed_bytes: int, bounds: Bounds, own: str) -> 
 
 
 def _check_signature(
-    demand: Mapping[str, Any], wanted: list[Wanted], found: Mapping[str, Mapping[str, Any]], allowed: Allowed
+    demand: Mapping[str, Any],
+    wanted: list[Wanted],
+    found: Mapping[str, Mapping[str, Any]],
+    allowed: Allowed,
+    bounds: Bounds,
 ) -> str:
     """A trusted key vouches for every file; returns its id. Raises `SignatureRejected`, `DigestMismatch`."""
     from segue import signing  # here, because cryptography takes longer to import than most fetches need
 
     uri = demand["uri"] or sibling(wanted[0].uri, signing.MANIFEST_NAME)
     try:
-        content = _read_small(uri, allowed=allowed, most=signing.MAX_MANIFEST_BYTES)
-        signatures = _read_small(f"{uri}.sig", allowed=allowed, most=signing.MAX_MANIFEST_BYTES)
+        content = _read_small(uri, allowed=allowed, bounds=bounds)
+        signatures = _read_small(f"{uri}.sig", allowed=allowed, bounds=bounds)
     except FetchError as error:
         raise SignatureRejected(f"a signature is required, but {error}") from error
     trusted = [signing.parse_public_key(text) for text in demand["trustedKeys"]]
@@ -290,10 +297,11 @@ def _check_signature(
     return key_id
 
 
-def _read_small(uri: str, *, allowed: Allowed, most: int) -> bytes:
-    with open_source(uri, allowed=allowed, offset=0) as source:
+def _read_small(uri: str, *, allowed: Allowed, bounds: Bounds) -> bytes:
+    """A manifest or its signatures; one that is too large is cut, and refused by whoever reads it."""
+    with open_source(uri, allowed=allowed, offset=0, silence_s=bounds.silence_s) as source:
         content = b""
-        while len(content) <= most and (chunk := source.read(_STEP_BYTES)):
+        while len(content) <= _SMALL_BYTES and (chunk := source.read(_STEP_BYTES)):
             content += chunk
         return content
 

@@ -21,9 +21,12 @@ from typing_extensions import override
 from segue.errors import FetchError
 from segue_sidecar.sources import Allowed, require_allowed, require_dialable
 
-_TIMEOUT_S = 30.0
 _REDIRECTS = 5
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class Interrupted(FetchError):
+    """A connection that broke or was not to be had: another try may help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +50,33 @@ class Body:
 
         Raises
         ------
-        FetchError
-            The connection broke, or nothing came for 30 s.
+        Interrupted
+            The connection broke, or nothing came for too long.
         """
         try:
             return self.response.read1(size)
         except (OSError, http.client.HTTPException) as error:
-            raise FetchError(f"the connection broke: {type(error).__name__}: {error}") from error
+            raise Interrupted(f"the connection broke: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
-def open_http(uri: str, *, allowed: Allowed, offset: int) -> Iterator[Body]:
-    """GET a file from byte `offset` on.
+def open_http(uri: str, *, allowed: Allowed, offset: int, timeout_s: float) -> Iterator[Body]:
+    """GET a file from byte `offset` on; `timeout_s` is the longest silence.
 
     Raises
     ------
     ForbiddenSource
         The URI, an address that it resolves to, or a redirect is not allowed.
     FetchError
-        No connection, an error status, too many redirects.
+        An error status, too many redirects.
+    Interrupted
+        No connection, or a server that is in trouble (5xx).
     """
     for _ in range(_REDIRECTS + 1):
         parts = require_allowed(uri, allowed)
         if parts.scheme not in ("http", "https"):
             raise FetchError(f"{uri}: a redirect leads out of HTTP")
-        connection = _connect(parts, private_addresses=allowed.private_addresses)
+        connection = _connect(parts, private_addresses=allowed.private_addresses, timeout_s=timeout_s)
         try:
             response = _request(connection, parts, offset=offset)
             if response.status in (301, 302, 303, 307, 308):
@@ -87,31 +92,31 @@ def open_http(uri: str, *, allowed: Allowed, offset: int) -> Iterator[Body]:
 class _PinnedConnection(http.client.HTTPConnection):
     """Dials the address that was checked, under the name that was asked for."""
 
-    def __init__(self, host: str, port: int, *, address: str, tls: ssl.SSLContext | None) -> None:
-        super().__init__(host, port, timeout=_TIMEOUT_S)
+    def __init__(self, host: str, port: int, *, address: str, tls: ssl.SSLContext | None, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s)
         self._address = address
         self._tls = tls
 
     @override
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), timeout=_TIMEOUT_S)
+        self.sock = socket.create_connection((self._address, self.port), timeout=self.timeout)
         if self._tls is not None:
             self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
 
 
-def _connect(parts: SplitResult, *, private_addresses: bool) -> _PinnedConnection:
+def _connect(parts: SplitResult, *, private_addresses: bool, timeout_s: float) -> _PinnedConnection:
     host = parts.hostname or ""
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise FetchError(f"the host {host} cannot be resolved: {error}") from error
+        raise Interrupted(f"the host {host} cannot be resolved: {error}") from error
     addresses = [str(entry[4][0]) for entry in found]
     for address in addresses:
         require_dialable(address, host=host, private_addresses=private_addresses)
     tls = ssl.create_default_context() if secure else None
-    return _PinnedConnection(host, port, address=addresses[0], tls=tls)
+    return _PinnedConnection(host, port, address=addresses[0], tls=tls, timeout_s=timeout_s)
 
 
 def _request(connection: _PinnedConnection, parts: SplitResult, *, offset: int) -> http.client.HTTPResponse:
@@ -123,7 +128,7 @@ def _request(connection: _PinnedConnection, parts: SplitResult, *, offset: int) 
         connection.request("GET", target, headers=headers)
         return connection.getresponse()
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise FetchError(f"{parts.geturl()}: cannot be read: {type(error).__name__}: {error}") from error
+        raise Interrupted(f"{parts.geturl()}: cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _body(response: http.client.HTTPResponse, *, uri: str, offset: int) -> Body:
@@ -134,4 +139,5 @@ def _body(response: http.client.HTTPResponse, *, uri: str, offset: int) -> Body:
         if int(match[1]) != offset:
             raise FetchError(f"{uri}: asked from byte {offset}, but the server sent from byte {match[1]}")
         return Body(offset, int(match[2]) if match[2] != "*" else None, response)
-    raise FetchError(f"{uri}: the server answered {response.status} {response.reason}")
+    kind = Interrupted if response.status >= 500 else FetchError
+    raise kind(f"{uri}: the server answered {response.status} {response.reason}")

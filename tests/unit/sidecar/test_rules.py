@@ -1,0 +1,244 @@
+"""The pure rules: fences, throttle, dead-man, sources, configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segue.errors import ForbiddenSource, StaleFence
+from segue.wire import Bucket, Fence, WatchTerms
+from segue_sidecar.config import InvalidConfig, ThrottleSection, load_config
+from segue_sidecar.deadman import judge
+from segue_sidecar.fences import Command, require_fresh
+from segue_sidecar.sources import Allowed, local_path, require_allowed, require_dialable, sibling
+from segue_sidecar.throttle import Load, next_duty
+
+POLICY = ThrottleSection()
+
+
+# --- fences ---------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    st.tuples(st.integers(0, 9), st.integers(0, 9)),
+)
+def test_only_a_lower_fence_is_stale(command: tuple[int, int], highest: tuple[int, int]) -> None:
+    given_, seen = Fence(*command), Fence(*highest)
+    if command < highest:
+        with pytest.raises(StaleFence):
+            require_fresh(Command(given_, "u"), highest=seen, uid="u")
+    else:
+        require_fresh(Command(given_, "u"), highest=seen, uid="u")
+
+
+def test_another_incarnation_needs_a_higher_fence() -> None:
+    with pytest.raises(StaleFence, match="incarnation"):
+        require_fresh(Command(Fence(1, 1), "new"), highest=Fence(1, 1), uid="old")
+    require_fresh(Command(Fence(1, 2), "new"), highest=Fence(1, 1), uid="old")
+
+
+# --- throttle -------------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_machine_is_not_throttled() -> None:
+    assert next_duty(0.1, Load(busy=0.2, latency_ratio=9.0), POLICY) == 1.0
+
+
+def test_a_busy_worker_brings_children_to_a_tenth_at_once() -> None:
+    assert next_duty(1.0, Load(busy=0.9), POLICY) == 0.1
+
+
+def test_children_yield_more_when_listeners_wait_longer_and_take_more_while_they_do_not() -> None:
+    assert next_duty(0.2, Load(busy=0.9, latency_ratio=1.5), POLICY) == 0.1
+    assert next_duty(0.2, Load(busy=0.9, latency_ratio=1.0), POLICY) == pytest.approx(0.25)
+    assert next_duty(0.2, Load(busy=0.9, latency_ratio=1.1), POLICY) == 0.2
+
+
+@given(
+    st.floats(0.01, 1.0),
+    st.floats(0, 1),
+    st.one_of(st.none(), st.floats(0, 100)),
+)
+def test_a_busy_machine_never_gives_children_more_than_their_most(
+    duty: float, busy: float, ratio: float | None
+) -> None:
+    following = next_duty(min(duty, POLICY.max_duty), Load(busy=busy, latency_ratio=ratio), POLICY)
+    if busy > POLICY.busy:
+        assert following <= POLICY.max_duty
+        assert following >= min(duty, POLICY.min_duty)
+    else:
+        assert following == 1.0
+
+
+# --- dead-man -------------------------------------------------------------------------------------------------------
+
+TERMS = WatchTerms(previous="ab" * 32, max_error_rate=0.01, sustained_for_s=300, min_requests=50, min_errors=3)
+
+
+def buckets(*, until_s: int, seconds: int, successes: int, errors: int) -> list[Bucket]:
+    """The same in every bucket."""
+    starts = range(until_s - seconds, until_s, 10)
+    return [
+        Bucket(start_s=start, successes=successes, errors={"exception": errors} if errors else {}) for start in starts
+    ]
+
+
+def test_a_rate_that_stays_over_the_limit_goes_back() -> None:
+    bad = buckets(until_s=1000, seconds=300, successes=95, errors=5)
+    verdict = judge(bad, TERMS, flipped_s=600, now_s=1000)
+    assert verdict is not None
+    assert verdict.errors == 150
+    assert "150 of 3000" in verdict.message
+
+
+def test_before_sustained_for_only_a_fast_failure_counts() -> None:
+    slow = buckets(until_s=1000, seconds=100, successes=95, errors=5)
+    assert judge(slow, TERMS, flipped_s=900, now_s=1000) is None
+    fast = buckets(until_s=1000, seconds=30, successes=20, errors=10)
+    assert judge(fast, TERMS, flipped_s=970, now_s=1000) is not None
+
+
+def test_errors_that_are_over_do_not_go_back() -> None:
+    over = buckets(until_s=840, seconds=140, successes=95, errors=5)
+    clean = buckets(until_s=1000, seconds=160, successes=100, errors=0)
+    assert judge([*over, *clean], TERMS, flipped_s=600, now_s=1000) is None
+
+
+def test_errors_from_before_the_flip_do_not_count() -> None:
+    before = buckets(until_s=990, seconds=300, successes=0, errors=100)
+    assert judge(before, TERMS, flipped_s=1000, now_s=1400) is None
+
+
+def test_too_few_requests_or_errors_prove_nothing() -> None:
+    few = buckets(until_s=1000, seconds=300, successes=0, errors=1)
+    assert judge(few, TERMS, flipped_s=600, now_s=1000) is None
+
+
+# --- sources --------------------------------------------------------------------------------------------------------
+
+ALLOWED = Allowed(prefixes=("s3://voices/team-a", "https://example.org/v/", "file:///srv/voices"))
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://voices/team-a/x", "https://example.org/v/7.ckpt", "file:///srv/voices/a/b", "s3://voices/team-a"]
+)
+def test_what_lies_under_a_prefix_is_allowed(uri: str) -> None:
+    assert require_allowed(uri, ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://voices/team-ab/x",
+        "s3://voices2/team-a/x",
+        "https://example.org.evil/v/x",
+        "https://example.org:444/v/x",
+        "http://example.org/v/x",
+        "https://user:secret@example.org/v/x",
+        "file:///srv/voices/../etc/passwd",
+        "file:///srv/voices/%2e%2e/x",
+        "file:///srv/voices\\..\\x",
+        "file:///srv/voices/x%00y",
+        "gopher://example.org/v/x",
+        "https:///v/x",
+        "/srv/voices/x",
+        "",
+        "http://[::1",
+    ],
+)
+def test_everything_else_is_refused(uri: str) -> None:
+    with pytest.raises(ForbiddenSource):
+        require_allowed(uri, ALLOWED)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "voices"
+    root.mkdir()
+    (tmp_path / "secret").write_text("x")
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "inside").symlink_to(root)
+    allowed = Allowed(prefixes=(root.as_uri(),))
+    with pytest.raises(ForbiddenSource, match="link"):
+        local_path(urlsplit((root / "link").as_uri()), allowed)
+    assert local_path(urlsplit((root / "inside").as_uri()), allowed) == root
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "fe80::1%eth0",
+        "::ffff:169.254.169.254",
+        "0.0.0.0",
+        "224.0.0.1",
+        "100.100.100.200",
+        "fd00:ec2::254",
+    ],
+)
+def test_some_addresses_are_never_dialled(address: str) -> None:
+    with pytest.raises(ForbiddenSource, match="never"):
+        require_dialable(address, host="h", private_addresses=True)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "::1", "fc00::1"])
+def test_private_addresses_need_leave(address: str) -> None:
+    with pytest.raises(ForbiddenSource, match="privateAddresses"):
+        require_dialable(address, host="h", private_addresses=False)
+    require_dialable(address, host="h", private_addresses=True)
+
+
+def test_public_addresses_are_dialled() -> None:
+    require_dialable("93.184.216.34", host="h", private_addresses=False)
+
+
+def test_the_manifest_lies_beside_the_files() -> None:
+    assert sibling("s3://voices/a/7.ckpt", "bundle.json") == "s3://voices/a/bundle.json"
+
+
+# --- configuration --------------------------------------------------------------------------------------------------
+
+GOOD = """\
+pod: {uid: p1}
+tls: {directory: /tls}
+handoffDirectory: /run/segue
+journalDirectory: /journal
+cacheDirectory: /cache
+pool:
+  budgetBytes: 2Gi
+controlListen: 0.0.0.0:8443
+"""
+
+
+def test_a_good_file_is_read_with_its_units(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD)
+    config = load_config(path)
+    assert config.pool.budget_bytes == 2 << 30
+    assert (config.control_listen.host, config.control_listen.port) == ("0.0.0.0", 8443)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("budgetBytes: 2Gi", "budgetBytes: much"), r"c\.yaml:7: pool\.budgetBytes"),
+        (("budgetBytes: 2Gi", "budget: 2Gi"), r"c\.yaml:7: pool\.budget: Extra"),
+        (("pod: {uid: p1}", "pod: {}"), r"c\.yaml:1: pod\.uid: Field required"),
+        (("0.0.0.0:8443", "nowhere"), r"c\.yaml:8: controlListen: .*HOST:PORT"),
+        (("pool:", "pool: ]"), r"c\.yaml:\d+: "),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_and_field(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD.replace(*change))
+    with pytest.raises(InvalidConfig, match=message):
+        load_config(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
