@@ -84,6 +84,7 @@ class MiniSidecar:
         self.held: dict[int, Held] = {}
         self.wanted: list[VoiceName] = []
         self.refuse_wants = False
+        self._next_slot = 0
 
     @property
     def page(self) -> PointerPage:
@@ -104,7 +105,8 @@ class MiniSidecar:
         """Make a voice known, with a slot of its own."""
         voice = VoiceName(namespace, name)
         if voice not in self.voices:
-            self._describe(Voice(voice=voice, slot=len(self.voices), engine=self._engine, language="en"))
+            self._describe(Voice(voice=voice, slot=self._next_slot, engine=self._engine, language="en"))
+            self._next_slot += 1  # never given to another voice
         return voice
 
     def guard(
@@ -268,6 +270,7 @@ class MiniSidecar:
         """Believe the worker: this is a test's sidecar."""
         if ref.voice not in self.voices:
             self.voices[ref.voice] = Voice(voice=ref.voice, slot=ref.slot, engine=self._engine, language="en")
+            self._next_slot = max(self._next_slot, ref.slot + 1)
         if ref.handle not in self.held:
             self.held[ref.handle] = Held(ref, [memfd.reopen(fd, os.O_RDWR) for fd in fds])
 

@@ -40,6 +40,7 @@ class Fault(StrEnum):
     EMPTY = "empty"
     CAPPED = "capped"
     HANG = "hang"
+    STALL = "stall"
     BUILD = "build"
 
 
@@ -187,6 +188,8 @@ class ToneRow:
                 self.capped, self.done = True, True
             case Fault.HANG:
                 time.sleep(0.01)  # a step that makes nothing
+            case Fault.STALL:
+                time.sleep(3600)
             case _:
                 return False
         return True

@@ -33,6 +33,9 @@ from segue_server.synthesis.studio import Answer, Hit, Joined, Studio
 MAX_OVERHEAD_BYTES = 64 * 1024
 """Of a body beside its input; a character of the input may take 12 bytes as JSON escapes."""
 
+MOST_DISCARDED_BYTES = 16 << 20
+"""A body that is too large is read up to here and thrown away, so that its sender hears why it is refused."""
+
 Header = tuple[bytes, bytes]
 
 log = logging.getLogger(__name__)
@@ -107,7 +110,7 @@ class SpeechApi:
     async def _understand(self, exchange: Exchange) -> tuple[SpeechRequest, SpeechSpec, Listener]:
         headers = Headers(scope=exchange.scope)
         caller = authorized(self._keys, headers)
-        request = parse_speech(await self._read_body(exchange, headers), self.model)
+        request = parse_speech(await self._read_body(exchange), self.model)
         spec = to_spec(
             request,
             namespace=caller.namespace,
@@ -129,10 +132,7 @@ class SpeechApi:
         asked = request.voice.id if isinstance(request.voice, VoiceRef) else request.voice
         return resolve_alias(asked, namespace=caller.namespace, roster=self._roster, aliases=self._config.aliases)
 
-    async def _read_body(self, exchange: Exchange, headers: Headers) -> bytes:
-        declared = headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._max_body_bytes:
-            raise self._too_large(int(declared))
+    async def _read_body(self, exchange: Exchange) -> bytes:
         pieces: list[bytes] = []
         size = 0
         try:
@@ -141,19 +141,24 @@ class SpeechApi:
                     message = await exchange.receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone("the client left while it was sending")
-                    pieces.append(message.get("body", b""))
-                    size += len(pieces[-1])
-                    if size > self._max_body_bytes:
+                    piece = message.get("body", b"")
+                    size += len(piece)
+                    if size <= self._max_body_bytes:
+                        pieces.append(piece)
+                    elif size > MOST_DISCARDED_BYTES:
                         raise self._too_large(size)
                     if not message.get("more_body", False):
-                        return b"".join(pieces)
+                        break
         except TimeoutError:
             limit_s = self._config.timeouts.body_s
             raise ApiError(408, f"the body was not complete after {limit_s:g} s", code="request_timeout") from None
+        if size > self._max_body_bytes:
+            raise self._too_large(size)
+        return b"".join(pieces)
 
     def _too_large(self, size: int) -> ApiError:
         return ApiError(
-            413, f"the body has {size} bytes or more; at most {self._max_body_bytes} are read", code="body_too_large"
+            413, f"the body has {size} bytes or more; at most {self._max_body_bytes} are taken", code="body_too_large"
         )
 
     async def _admit(self, spec: SpeechSpec, listener: Listener) -> Answer:
