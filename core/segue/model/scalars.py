@@ -83,8 +83,10 @@ def format_percent(fraction: float) -> str:
 
 def _percent_text(value: object) -> object:
     """Refuse numbers where a person writes a percentage."""
-    if isinstance(value, (int, float)):
-        raise ValueError(f"is a percentage; write {_trim(float(value))}%, with the sign, instead of {value!r}")
+    if isinstance(value, int):
+        raise ValueError(f"is a percentage; write {value}%, with the sign, instead of {value}")
+    if isinstance(value, float):
+        raise ValueError(f"is a percentage; write it with the sign, such as 10%, instead of {value}")
     return value
 
 

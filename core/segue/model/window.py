@@ -39,10 +39,10 @@ class Window(SpecModel):
         examples=["Asia/Shanghai"],
     )
 
-    @field_validator("schedule")
+    @field_validator("schedule", mode="before")
     @classmethod
-    def _schedule_is_cron(cls, schedule: str) -> str:
-        if len(schedule.split()) != 5:
+    def _schedule_is_cron(cls, schedule: object) -> object:
+        if not isinstance(schedule, str) or len(schedule.split()) != 5:
             raise ValueError(f"has five cron fields (minute hour day month weekday), not {schedule!r}")
         try:
             CronSim(schedule, datetime(2026, 1, 1))  # noqa: DTZ001 - only parsed
