@@ -157,6 +157,17 @@ def by_evidence(view: View, *, source: RevisionSource, back_to: RevisionSource |
     return go_back(view, source=source, back_to=back_to, reason=found.reason, message=found.message, failed=True)
 
 
+def guard(view: View) -> Step | None:
+    """After its watch the stable revision stays under the same rule while the one before it is warm.
+
+    Also while the next one is being prepared: that rollout is given up, and begins anew after the way back.
+    """
+    stable, previous = view.stable, view.previous
+    if stable is None or previous is None:
+        return None
+    return by_evidence(view, source=stable, back_to=previous) or by_pods(view, source=stable, back_to=previous)
+
+
 def doubt(view: View, revision: str, *, previous: str | None) -> Trip | None:
     """A trip that does not lead back: not blamed on the revision, or nothing to go back to."""
     return external_trip(view) or live_trip(view, revision, previous=previous)

@@ -17,7 +17,7 @@ from segue.rollout.action import Command, ConfirmWatch, DropRevision, EnsureRevi
 from segue.rollout.proof import Claim, Proof, full_provers, is_proven, next_round, proof_on, served_claim
 from segue.rollout.snapshot import PodView, PointerView
 from segue.rollout.terms import probe_terms
-from segue.rollout.view import View
+from segue.rollout.view import View, is_resident
 from segue.wire import WEIGHT_WHOLE, CanaryMode, Consistency, Expected, ProbeKind, RevisionPhase, WatchTerms
 
 
@@ -142,6 +142,19 @@ def _prove_served(view: View, pods: Sequence[PodView], revision: str) -> tuple[C
         elif proof is Proof.NEEDS_SENTENCE:
             commands += probe(view, [pod], asked, ProbeKind.SENTENCE, baseline=None)
     return tuple(commands)
+
+
+def serve_stable(view: View) -> tuple[Command, ...]:
+    """Pods that serve something else than the stable revision, or nothing, are led to it: a sidecar that lost its
+    memory in mid-rollout must not leave its listeners without a voice until the rollout is over.
+    """
+    stable = view.stable
+    if stable is None:
+        return ()
+    pods = [pod for pod in view.pods if pod.ready and is_resident(view, pod)]
+    return lead_to(
+        view, [pod for pod in pods if pod.pointer.active != stable.revision], stable, watch=None, previous=None
+    )
 
 
 def weight_of(share: float) -> int:

@@ -16,6 +16,7 @@ from typing import assert_never
 from segue.model.status import Phase
 from segue.rollout.action import Action
 from segue.rollout.canary import canary
+from segue.rollout.commands import serve_stable
 from segue.rollout.flipping import flip
 from segue.rollout.idle import idle
 from segue.rollout.loading import preload, verify
@@ -52,16 +53,22 @@ def next_action(snapshot: Snapshot, now: datetime) -> Action | None:
     return settle(view, _decide(view))
 
 
+def _while_serving(view: View, step: Step) -> Step:
+    """Until the flip, listeners are on the stable revision, whatever happens to a pod meanwhile."""
+    goes_back = step.status is not None and step.status.phase is Phase.ROLLING_BACK
+    return step if goes_back else step.also(serve_stable(view))
+
+
 def _decide(view: View) -> Step:
     match view.status.phase:
         case Phase.IDLE:
             return idle(view)
         case Phase.PRELOADING:
-            return preload(view)
+            return _while_serving(view, preload(view))
         case Phase.VERIFYING:
-            return verify(view)
+            return _while_serving(view, verify(view))
         case Phase.CANARY:
-            return canary(view)
+            return _while_serving(view, canary(view))
         case Phase.FLIPPING:
             return flip(view)
         case Phase.WATCHING:

@@ -118,7 +118,8 @@ def _able(view: View, pods: Sequence[PodView]) -> list[PodView]:
 def _go_on(view: View, pods: Sequence[PodView], waiting: Sequence[PodView]) -> Step:
     able = _able(view, pods)
     watch, stable = watch_terms(view.spec, view.stable_revision), view.stable_revision
-    lost = [pod for pod in commandable(waiting) if pod not in able]
+    flippable = {pod.uid for pod in able}
+    lost = [pod for pod in commandable(waiting) if pod.uid not in flippable]
     led = lead_to(view, lost, view.rollout.source, watch=watch, previous=stable)
     commands = (*led, *_flip_commands(view, able))
     text = f"flips to {short(view.target)}: {len(pods) - len(waiting)} of {len(pods)} pods"

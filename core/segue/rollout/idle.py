@@ -14,7 +14,7 @@ from segue.model.revision import short
 from segue.model.status import FailedRevision, Phase, RolloutStatus
 from segue.model.window import is_open, next_opening
 from segue.rollout.action import Command
-from segue.rollout.back import by_evidence, by_pods, doubt, go_back, nothing_to_go_back_to
+from segue.rollout.back import doubt, go_back, guard, nothing_to_go_back_to
 from segue.rollout.commands import Word, confirm, drop, lead_to, point
 from segue.rollout.proof import new_records, served_claim
 from segue.rollout.snapshot import PodView
@@ -37,14 +37,6 @@ def idle(view: View) -> Step:
     step = _record(view) or _begin(view) or _steady(view)
     step = step.also(_tidy(view))
     return replace(step, again_in=FOLLOWING) if _behind(view) else step
-
-
-def guard(view: View) -> Step | None:
-    """After the watch the same rule stays on while the previous revision is warm."""
-    stable, previous = view.stable, view.previous
-    if stable is None or previous is None:
-        return None
-    return by_evidence(view, source=stable, back_to=previous) or by_pods(view, source=stable, back_to=previous)
 
 
 def _back_by_person(view: View) -> Step | None:

@@ -14,7 +14,7 @@ from segue.model.scalars import format_duration
 from segue.model.spec import ContinuityAction
 from segue.model.status import Phase, VerificationRecord
 from segue.rollout.action import Command
-from segue.rollout.back import by_person, fail
+from segue.rollout.back import by_person, fail, guard
 from segue.rollout.commands import ensure, probe
 from segue.rollout.letting_out import let_out
 from segue.rollout.progress import is_overdue
@@ -89,7 +89,7 @@ def supersede(view: View) -> Step:
 
 
 def _leave_early(view: View) -> Step | None:
-    back = by_person(view, source=view.rollout.source, back_to=view.stable)
+    back = by_person(view, source=view.rollout.source, back_to=view.stable) or guard(view)
     if back is not None:
         return back
     return supersede(view) if view.wanted.revision != view.target else None

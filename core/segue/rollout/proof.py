@@ -111,6 +111,8 @@ def is_proven(view: View, pod: PodView, revision: str) -> bool:
         return False
     if revision in (pod.pointer.active, pod.pointer.candidate):
         return True  # a probe that runs now (a top-up) does not take back what was proven before
+    if pod.watching is not None and pod.watching[0] == revision:
+        return True  # the way back of an open watch was served here a moment ago
     return proof_on(view, pod, served_claim(revision), provers=frozenset()) is Proof.PROVEN
 
 

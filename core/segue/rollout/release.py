@@ -20,7 +20,8 @@ def release(snapshot: Snapshot) -> Action | None:
 
 def _empty_words(pods: list[PodView]) -> tuple[Command, ...]:
     named = [pod for pod in pods if pod.pointer.active or pod.pointer.candidate or pod.armed]
-    watched = [pod for pod in pods if pod.watching is not None and pod not in named]
+    emptied = {pod.uid for pod in named}
+    watched = [pod for pod in pods if pod.watching is not None and pod.uid not in emptied]
     commands: list[Command] = []
     if named:
         commands.append(SetPointer(pods=tuple(pod.uid for pod in named), active=None))

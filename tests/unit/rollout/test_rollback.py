@@ -241,6 +241,32 @@ def test_the_guard_after_the_watch_still_goes_back() -> None:
     assert wanted(world) == "file:///voices/v1.npz"
 
 
+def test_the_guard_stays_on_while_the_next_version_is_prepared() -> None:
+    world = serving_world()
+    change(world, "v2", **SKIP)
+    run_until(world, lambda status: status.stable_revision == V2)
+    world.tempers[V3] = Temper(load_s=600)
+    change(world, "v3", **SKIP)
+    run_to(world, Phase.PRELOADING)
+    world.tempers[V2] = Temper(error_rate=0.5)
+    run_until(world, lambda status: status.stable_revision == V1, every=2)
+    assert actives(world) == {V1}
+    world.tempers[V3] = Temper()
+    run_until(world, lambda status: status.stable_revision == V3)
+
+
+def test_a_pod_that_was_out_of_reach_goes_back_as_soon_as_it_answers() -> None:
+    world = failing_world()
+    lost = world.pods["pod-2"].sidecar
+    world.pass_time(10)
+    world.observe(KEY)
+    lost.reachable = False
+    rolled_back(world)
+    lost.reachable = True
+    world.settle_or_go_on(KEY)
+    assert lost.pointer(KEY).active == V1
+
+
 def test_a_spec_that_says_stable_again_is_a_rollback_and_no_rollout() -> None:
     world = serving_world()
     attempts = status_of(world).attempt

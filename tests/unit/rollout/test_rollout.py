@@ -360,6 +360,29 @@ def test_a_newer_spec_does_not_wait_for_the_watch_of_a_first_revision() -> None:
     assert phase_of(world) is Phase.PRELOADING
 
 
+@pytest.mark.parametrize("phase", [Phase.PRELOADING, Phase.VERIFYING, Phase.CANARY, Phase.FLIPPING, Phase.WATCHING])
+def test_a_sidecar_that_loses_everything_in_mid_rollout_serves_again_soon(phase: Phase) -> None:
+    world = serving_world(pods=2)
+    change(world, "v2")
+    run_to(world, phase, every=1)
+    world.pods["pod-1"].sidecar.restart(loses_memory=True)
+    world.run(KEY, seconds=15)
+    assert world.pods["pod-1"].sidecar.pointer(KEY).active in (V1, V2)
+    run_until(world, lambda status: status.stable_revision == V2 and actives(world) == {V2})
+
+
+def test_a_rollout_whose_pods_are_all_replaced_goes_on_with_the_new_ones() -> None:
+    world = serving_world(pods=2)
+    change(world, "v2")
+    run_to(world, Phase.CANARY)
+    world.pods.clear()
+    world.add_pod()
+    world.add_pod()
+    run_until(world, lambda status: status.stable_revision == V2)
+    run_until(world, lambda _: actives(world) == {V2})
+    assert "CandidateLost" in [event.reason for event in world.events]
+
+
 def test_the_previous_revision_stays_warm_and_is_let_go_in_the_end() -> None:
     world = serving_world(rollback={"keepWarm": "30m"})
     change(world, "v2", rollback={"keepWarm": "30m"})
