@@ -1,6 +1,7 @@
-"""Finding the example voices: beside the sources in a checkout, inside the package after `pip install`.
+"""Finding the example voices: in the folder where one stands, or beside the sources of an editable install.
 
-Separate because `segue demo`, the benches and the tests must all find the same files wherever they are started.
+Separate because `segue demo`, the benches and the tests must all find the same files wherever they are started. The
+voices are not in the wheel: five megabytes each, they would take the plain install over its 150 MB.
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from pathlib import Path
 from segue.errors import SegueError
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "examples"
-PACKAGED = Path(__file__).resolve().parent / "packaged_examples"
 
 
 class NoExamples(SegueError):
-    """This installation came without its example voices."""
+    """The example voices are not here."""
 
 
 def examples_dir() -> Path:
-    """The folder with `voices/` and `updates/`; `$SEGUE_EXAMPLES` goes first.
+    """The folder with `voices/` and `updates/`: `$SEGUE_EXAMPLES`, else `./examples`, else that of the checkout.
 
     Raises
     ------
@@ -27,10 +27,10 @@ def examples_dir() -> Path:
         There is none.
     """
     chosen = os.environ.get("SEGUE_EXAMPLES")
-    for candidate in [Path(chosen)] if chosen else [CHECKOUT, PACKAGED]:
+    here = Path.cwd() / "examples"
+    for candidate in [Path(chosen)] if chosen else [here, CHECKOUT]:
         if (candidate / "voices").is_dir():
             return candidate
-    where = chosen or f"{CHECKOUT} or {PACKAGED}"
     raise NoExamples(
-        f"no example voices in {where}; run this in a checkout, or set SEGUE_EXAMPLES to a copy of examples/"
+        f"no example voices in {chosen or here}; run this in a checkout, or set SEGUE_EXAMPLES to a copy of examples/"
     )

@@ -172,8 +172,13 @@ def choose_voice(name: str | None, *, folders: Iterator[Path]) -> LocatedVoice:
         match = next((located for located in found if located.voice.key == key), None)
         if match is not None or (found and name is None):
             return match or found[0]
-    known = ", ".join(dict.fromkeys(seen)) or "none"
-    raise NoVoice(f"there is no voice {name or FAVOURITE}; found: {known} (name a folder with --voices)")
+    if not seen:
+        raise NoVoice(
+            "there are no voices here: go to a checkout of Segue (it brings examples/voices), or name a folder of "
+            "VoiceModel files with --voices or SEGUE_VOICES"
+        )
+    known = ", ".join(dict.fromkeys(seen))
+    raise NoVoice(f"there is no voice {name or FAVOURITE}; found: {known} (name another folder with --voices)")
 
 
 def _folders(voices: Path | None) -> Iterator[Path]:
