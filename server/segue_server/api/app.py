@@ -55,6 +55,7 @@ def make_app(speech: SpeechApi, *, roster: Roster, keys: KeyRing, config: Server
         "/v1/audio/speech",
         _speech_endpoint(speech),
         methods=["POST"],
+        status_code=200,  # FastAPI would read it off the response class, which decides it later
         operation_id="speak",
         summary="Speak a text",
         response_class=_SpeechResponse,
