@@ -21,7 +21,7 @@ SLICE_S = 0.005
 
 _LATENCY_WORSE = 1.15
 _LATENCY_FLAT = 1.05
-_GROWTH = 1.25
+_GROWTH = 1.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

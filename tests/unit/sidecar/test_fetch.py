@@ -189,7 +189,10 @@ def test_a_file_that_grows_over_the_limit_is_cut_off(tmp_path: Path) -> None:
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
-    with serving(Site(announce=len(CONTENT) + 1000)) as site, pytest.raises(FetchError, match=r"broke|truncated"):
+    with (
+        serving(Site(announce=len(CONTENT) + 1000, ranges=False)) as site,
+        pytest.raises(FetchError, match="truncated"),
+    ):
         fetch(site, tmp_path)
 
 

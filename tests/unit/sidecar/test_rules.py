@@ -54,9 +54,9 @@ def test_a_busy_worker_brings_children_to_a_tenth_at_once() -> None:
 
 
 def test_children_yield_more_when_listeners_wait_longer_and_take_more_while_they_do_not() -> None:
-    assert next_duty(0.2, Load(busy=0.9, latency_ratio=1.5), POLICY) == 0.1
-    assert next_duty(0.2, Load(busy=0.9, latency_ratio=1.0), POLICY) == pytest.approx(0.25)
-    assert next_duty(0.2, Load(busy=0.9, latency_ratio=1.1), POLICY) == 0.2
+    assert next_duty(0.1, Load(busy=0.9, latency_ratio=1.5), POLICY) == 0.05
+    assert 0.1 < next_duty(0.1, Load(busy=0.9, latency_ratio=1.0), POLICY) < 0.11
+    assert next_duty(0.1, Load(busy=0.9, latency_ratio=1.1), POLICY) == 0.1
 
 
 @given(
