@@ -21,7 +21,7 @@ from starlette.routing import Route
 from typing_extensions import override
 
 from segue.model import ConditionStatus, Status, VoiceModel
-from segue.wire import RevisionWindows, StateDocument
+from segue.wire import RevisionPhase, RevisionWindows, StateDocument
 from segue_operator.changes import Changes
 from segue_operator.events import EventLog
 from segue_operator.fleet.sidecars import SidecarFleet
@@ -140,8 +140,13 @@ def _summary(voice: VoiceModel, board: Board) -> dict[str, Any]:
 
 
 def _serves(state: StateDocument | None, voice: VoiceModel) -> bool:
+    """Whether a pod's word names the active revision, and its workers have it: after a restart it may still load."""
+    active = voice.status.active_revision
     held = state.voices.get(voice.key) if state is not None else None
-    return held is not None and held.pointer.active == voice.status.active_revision is not None
+    if held is None or active is None or held.pointer.active != active:
+        return False
+    revision = held.revisions.get(active)
+    return revision is not None and revision.phase is RevisionPhase.READY
 
 
 def _is(status: Status, kind: str) -> bool:

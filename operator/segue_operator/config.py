@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from segue.errors import SegueError
+from segue.errors import InvalidVoiceModel, SegueError
+from segue.model.yaml_text import Chunk, line_of, parse_chunk, plain
 
 Seconds = float
 
 
 class InvalidConfig(SegueError):
-    """A configuration file that cannot be used; the message names file and field."""
+    """A configuration file that cannot be used; the message names file, line and field."""
 
 
 class _Section(BaseModel):
@@ -72,16 +72,22 @@ def load_config(path: Path) -> OperatorConfig:
         The file cannot be read, is no YAML, or has a field that is unknown or wrong.
     """
     try:
-        document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        return OperatorConfig.model_validate(document)
+        text = path.read_text(encoding="utf-8")
+        node = parse_chunk(Chunk(text=text, first_line=1), file=str(path))
+        return OperatorConfig.model_validate(plain(node))
     except OSError as error:
         raise InvalidConfig(f"{path} cannot be read: {error.strerror or error}") from error
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InvalidConfig(f"{path}:{line}: is no YAML: {error.problem}") from error
-    except YAMLError as error:
-        raise InvalidConfig(f"{path} is no YAML: {error}") from error
+    except InvalidVoiceModel as error:
+        raise InvalidConfig(str(error)) from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidConfig(f"{path}: {field}: {first['msg']}") from error
+        raise InvalidConfig("\n".join(_sentences(path, node, error))) from error
+    except ValueError as error:
+        raise InvalidConfig(f"{path}: {error}") from error
+
+
+def _sentences(path: Path, node: Any, error: ValidationError) -> Iterator[str]:
+    for mistake in error.errors(include_url=False):
+        line, _ = line_of(node, mistake["loc"], first_line=1)
+        field = ".".join(str(part) for part in mistake["loc"])
+        message = "is no key that is known here" if mistake["type"] == "extra_forbidden" else mistake["msg"]
+        yield f"{path}:{line}: {field}: {message}"

@@ -118,7 +118,9 @@ class VoiceLoop:
         if action is None:
             return self._look_again_s(need, None)
         await self._act(voice, action)
-        return self._look_again_s(need, action.requeue_after) if action.waits else 0.0
+        if action.status is not None or action.revert is not None:
+            return 0.0  # the next decision builds on what was just written
+        return self._look_again_s(need, action.requeue_after)  # effects of commands wake us
 
     def _decide(self, voice: VoiceModel, pods: tuple[PodView, ...], owner: str | None, now: datetime) -> Action | None:
         """Ask the engine and note who holds a slot: one step, nothing is awaited in it."""

@@ -36,19 +36,24 @@ class FakeControl(httpx.AsyncBaseTransport):
     ----------
     refused
         What was refused, for assertions.
+    accepted
+        How many commands had an effect: each would wake the loop.
     """
 
     def __init__(self, sidecar: FakeSidecar, crash: CrashSwitch) -> None:
         self.sidecar = sidecar
         self.crash = crash
         self.refused: list[CommandRefused] = []
+        self.accepted = 0
 
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
             if request.method == "GET":
                 return self._read(request)
-            return _json(self.crash.wrap(partial(self._write, request)))
+            answer = _json(self.crash.wrap(partial(self._write, request)))
+            self.accepted += 1
+            return answer
         except Unreachable as error:
             raise httpx.ConnectError(f"unreachable: {error}") from error
         except CommandRefused as error:
@@ -86,7 +91,8 @@ class FakeControl(httpx.AsyncBaseTransport):
             case "DELETE", []:
                 sidecar.release(key, uid, fence)
                 return None
-        raise AssertionError(f"no such call: {request.method} {request.url.path}")
+            case _:
+                raise AssertionError(f"no such call: {request.method} {request.url.path}")
 
 
 def _json(document: WireModel | None) -> httpx.Response:

@@ -115,9 +115,10 @@ class FolderWorld:
         asyncio.run(self.pod.client.aclose())
 
     def _edit(self, file: Path, key: str, changes: Mapping[FieldPath, Any], digest: str) -> object:
-        edited = self.crash.wrap(partial(edit_if_unchanged, file, key, changes, digest))
-        age(file)
-        return edited
+        try:
+            return self.crash.wrap(partial(edit_if_unchanged, file, key, changes, digest))
+        finally:
+            age(file)
 
     async def turn(self) -> float | None:
         """One turn on what the sidecar says now; failed commands are a reason to look again."""
@@ -130,8 +131,10 @@ class FolderWorld:
     async def settle(self, *, most: int = 60) -> None:
         """Turns until there is nothing to do now."""
         for _ in range(most):
+            accepted = self.control.accepted
             pause_s = await self.turn()
-            if pause_s is None or pause_s > 0:
+            woken = self.control.accepted > accepted
+            if pause_s is None or (pause_s > 0 and not woken):
                 return
         raise AssertionError(f"still busy after {most} turns: {self.status}")
 

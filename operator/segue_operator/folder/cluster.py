@@ -20,7 +20,7 @@ from segue.model import Status, VoiceModel, revision_of
 from segue.model.edit import REMOVE, FieldPath, edit_yaml
 from segue.rollout import RevertSpec, spec_owner
 from segue_operator.folder.digests import DigestCache
-from segue_operator.folder.reading import FolderUnreadable, Found, Reading, line_in, read_voices
+from segue_operator.folder.reading import DocumentCache, FolderUnreadable, Found, Reading, line_in, read_voices
 from segue_operator.folder.resolve import subtrees_of
 from segue_operator.folder.store import Record, Store
 from segue_operator.ports import Problem, WriteConflict
@@ -57,6 +57,7 @@ class FolderCluster:
     again: asyncio.Event = field(default_factory=asyncio.Event)
     on_change: Callable[[], None] = lambda: None
     edit: Callable[[Path, str, Mapping[FieldPath, Any], str], object] = edit_if_unchanged
+    _documents: DocumentCache = field(default_factory=DocumentCache)
     _problems: tuple[Problem, ...] = ()
     _missing_since: dict[str, float] = field(default_factory=dict)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -129,7 +130,9 @@ class FolderCluster:
         async with self._reading:
             known = {key: record for key, record in self.store.records.items() if not record.deleted}
             try:
-                reading = await asyncio.to_thread(read_voices, self.folder, digests=self.digests, known=known)
+                reading = await asyncio.to_thread(
+                    read_voices, self.folder, digests=self.digests, documents=self._documents, known=known
+                )
             except FolderUnreadable as error:
                 self._tell([Problem(file=str(self.folder), message=str(error), voices=tuple(sorted(known)))])
                 return frozenset()
