@@ -79,6 +79,7 @@ class _Held:
     probe: ProbeRequest | None = None
     probe_since_s: float = 0.0
     report: ProbeReport | None = None
+    spoken: bool = False
 
 
 @dataclass
@@ -113,6 +114,8 @@ class FakeSidecar:
         Live traffic per voice.
     flips
         Every word that was stored: (time, voice, active before, active after).
+    unproven
+        Revisions that a word named before a probe of theirs had passed on this pod.
     """
 
     def __init__(self, identity: PodIdentity, clock: FakeClock) -> None:
@@ -123,6 +126,7 @@ class FakeSidecar:
         self.requests_per_s = 0.0
         self.others_error_rate = 0.0
         self.flips: list[tuple[datetime, str, str | None, str | None]] = []
+        self.unproven: list[str] = []
         self._clock = clock
         self._voices: dict[str, _Voice] = {}
         self._contact_s = clock.unix_s()
@@ -297,6 +301,7 @@ class FakeSidecar:
             assert held.probe is not None
             full = held.probe.kind is ProbeKind.FULL
             held.report = self._report(held.probe, temper.probe if full else temper.sentence, temper.drift)
+            held.spoken |= held.report.phase is ProbePhase.PASSED
 
     def _report(self, request: ProbeRequest, phase: ProbePhase, drift: str) -> ProbeReport:
         total = max(1, len(request.terms.cases) or 8) * request.terms.seeds if request.kind is ProbeKind.FULL else 1
@@ -321,6 +326,7 @@ class FakeSidecar:
 
     def _store(self, key: str, voice: _Voice, request: PointerRequest) -> None:
         before = voice.pointer
+        self._note_unproven(voice, request)
         voice.pointer = Pointer(
             active=request.active,
             candidate=request.candidate,
@@ -335,6 +341,12 @@ class FakeSidecar:
             since_ns = int(self._clock.unix_s() * 1e9)
             voice.watch = WatchState(previous=terms.previous, revision=request.active, since_ns=since_ns, terms=terms)
         self.flips.append((self._clock.now(), key, before.active, request.active))
+
+    def _note_unproven(self, voice: _Voice, request: PointerRequest) -> None:
+        """Going back may name what has not spoken here since it was loaded; nothing else may."""
+        if request.withdrawn is None:
+            named = (request.active, request.candidate)
+            self.unproven += [each for each in named if each is not None and not voice.held[each].spoken]
 
     def _serve(self, voice: _Voice, elapsed_s: float) -> None:
         requests = int(self.requests_per_s * elapsed_s)

@@ -63,6 +63,7 @@ def test_dying_at_any_write_changes_nothing_in_the_end(begin: Callable[[], World
         where = f"died {'after' if after else 'before'} write {crash_at} of {writes}: {status.phase} {status.message}"
         assert (actives(world), status.stable_revision) == ({ends_with}, ends_with), where
         assert status.attempt == 2, where
+        assert [pod.sidecar.unproven for pod in world.pods.values()] == [[], []], where
         failed = [each.revision for each in status.failed_revisions]
         assert failed == ([] if ends_with == V2 else [V2]), where
         assert world.cluster.read(KEY).spec.weights["acoustic"].uri.endswith("v2.npz" if ends_with == V2 else "v1.npz")

@@ -20,12 +20,11 @@ from tests.support.voices import KEY, revision, voice_document
 from typing_extensions import override
 
 from segue.model import Phase, Status
-from segue.rollout import DropRevision, SetPointer
 from segue.wire import ProbePhase, RevisionPhase
 
 EXAMPLES_IN_CI = 40
 EXAMPLES = int(os.environ.get("SEGUE_SIMULATIONS", EXAMPLES_IN_CI))
-"""More of them look where nobody has looked; in CI the same forty each time, so that a red run means a change."""
+"""More of them look where nobody has looked; in CI the same ones each time, so that a red run means a change."""
 
 GOOD = ("v0", "v1", "v5")
 REFUSED, FAILS_LIVE, WILL_NOT_LOAD = "v2", "v3", "v4"
@@ -54,8 +53,6 @@ class Rollouts(RuleBasedStateMachine):
             revision(WILL_NOT_LOAD): Temper(load_failure="DigestMismatch"),
         }
         self.tokens = 0
-        self.checked_flips = 0
-        self.proven: set[str] = set()
         self.version = "v0"
 
     @initialize(pods=st.integers(1, 4), traffic=st.sampled_from([0.0, 0.5, 20.0]))
@@ -153,30 +150,13 @@ class Rollouts(RuleBasedStateMachine):
     def promises(self) -> None:
         if not self.world.pods:
             return
-        self._note_proofs()
         for uid, pod in self.world.pods.items():
             word, held, watch = pod.sidecar.pointer(KEY), pod.sidecar.holds(KEY), pod.sidecar.watch(KEY)
             for named in (word.active, word.candidate):
                 assert named is None or held.get(named) is RevisionPhase.READY, f"{uid} names what is not ready"
             if watch is not None:
                 assert held.get(watch.previous) is RevisionPhase.READY, f"{uid} lost the way back under a watch"
-        self._no_unproven_flip()
-
-    def _note_proofs(self) -> None:
-        for pod in self.world.pods.values():
-            for name, report in pod.sidecar.reports(KEY).items():
-                if report.phase is ProbePhase.PASSED:
-                    self.proven.add(name)
-
-    def _no_unproven_flip(self) -> None:
-        for _, uid, command in self.world.commands[self.checked_flips :]:
-            if isinstance(command, SetPointer):
-                for named in (command.active, command.candidate):
-                    assert named is None or named in self.proven, f"{uid} was pointed at an unproven revision"
-            if isinstance(command, DropRevision):
-                status = self._status()
-                assert command.revision != status.stable_revision or status.phase is not Phase.IDLE
-        self.checked_flips = len(self.world.commands)
+            assert pod.sidecar.unproven == [], f"{uid} was pointed at what had not spoken there"
 
     @override
     def teardown(self) -> None:
@@ -220,6 +200,11 @@ class Rollouts(RuleBasedStateMachine):
         return self._status().reason in ("Queued", "Clearing", "WindowClosed", "NoPods")
 
     def _failed_is_not_tried_again(self) -> None:
+        """Not even when a tool writes it into the spec again."""
+        failed = {each.revision for each in self._status().failed_revisions}
+        for version in VERSIONS:
+            if revision(version) in failed:
+                self.edit(version)
         before = self._status()
         self.world.run(KEY, seconds=600, every=30)
         after = self._status()
