@@ -7,6 +7,7 @@ What it is told to offer it offers, what it is told to store it stores. Two of i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from segue.errors import HandoffError
 from segue.memory import arena, memfd
 from segue.memory.adoption import Introduction, receive_introduction
 from segue.memory.arena import ArenaPlan
-from segue.memory.connection import Connection, ConnectionLost
+from segue.memory.connection import Connection
 from segue.memory.handoff import HandoffListener
 from segue.memory.lease import still_held
 from segue.memory.messages import (
@@ -205,10 +206,11 @@ class MiniSidecar:
                 await asyncio.sleep(0.005)
 
     async def die(self) -> None:
-        """Break off without a word, as SIGKILL does. Memory that workers hold stays theirs."""
+        """Break off without a word, as SIGKILL does. Memory that workers hold stays theirs. Idempotent."""
         await self._stop()
         for held in self.held.values():
             memfd.close_all(held.fds)
+        self.held.clear()
         if self._page is not None:
             self._page.close()
 
@@ -243,15 +245,13 @@ class MiniSidecar:
             self._spawn(self._attend(await self._listener.accept()))
 
     async def _attend(self, connection: Connection) -> None:
-        with await receive_introduction(connection) as introduction:
-            worker = self._meet(introduction, connection)
-        try:
+        with contextlib.closing(connection), contextlib.suppress(HandoffError):
+            with await receive_introduction(connection) as introduction:
+                worker = self._meet(introduction, connection)
             self._welcome(worker)
             while True:
                 with await connection.receive() as received:
                     self._hear(worker, received.message)
-        except (ConnectionLost, HandoffError):
-            connection.close()
 
     def _meet(self, introduction: Introduction, connection: Connection) -> MetWorker:
         stats_fd = introduction.take_stats()

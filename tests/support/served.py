@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,14 @@ class Served:
                     await asyncio.sleep(0.02)
         raise AssertionError(f"expected {expected}, found {line}")
 
+    async def until(self, condition: Callable[[], Awaitable[bool]], *, timeout_s: float = 20.0) -> None:
+        """Ask until it is so."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                if await condition():
+                    return
+                await asyncio.sleep(0.02)
+
     async def speak(self, text: str, **fields: Any) -> httpx.Response:
         """Plain speech, raw samples unless said otherwise."""
         headers = fields.pop("headers", {})
@@ -86,6 +94,7 @@ class Served:
 async def serving(directory: Path, *, part: PreparedPart | None = None, **settings: Any) -> AsyncIterator[Served]:
     """A server with one voice, `default/narrator`, that speaks at 440 Hz."""
     sidecar = MiniSidecar(directory)
+    served: Served | None = None
     sidecar.start()
     voice = sidecar.voice("narrator")
     config = {
@@ -127,6 +136,8 @@ async def serving(directory: Path, *, part: PreparedPart | None = None, **settin
             process.kill()
             await process.wait()
         await sidecar.close()
+        if served is not None:
+            await served.sidecar.close()  # the one that a test put in its place
 
 
 async def _until_ready(path: Path, process: asyncio.subprocess.Process) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 
 BACK_OFF_S = 0.1
+SEND_BUFFER_BYTES = 256 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class Acceptor:
             return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Left to itself the kernel would take megabytes for a client that reads nothing, and call that progress.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(self._protocol, connection)
         )

@@ -43,6 +43,18 @@ _SPEECH_HEADERS = {
     "Segue-Cache": "hit, miss or bypass.",
     "Segue-Shielded": "The revision that failed at this request before another one answered it.",
 }
+_SERVER_SENT_EVENT = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "`speech.audio.delta` with `audio` in base64; at the end `speech.audio.done` with `usage`.",
+        }
+    },
+}
 
 
 def make_app(speech: SpeechApi, *, roster: Roster, keys: KeyRing, config: ServerConfig, started_s: int) -> FastAPI:
@@ -105,7 +117,7 @@ class Counted:
 class _SpeechResponse(Response):
     """Hands the exchange to `SpeechApi`, which decides status and headers when the first audio is there."""
 
-    media_type = "audio/mpeg"
+    media_type = None  # of speech it depends on the request, and of errors it is JSON: see `_speech_responses`
 
     def __init__(self, speech: SpeechApi) -> None:
         self._speech = speech
@@ -178,7 +190,7 @@ def _add_listings(app: FastAPI, *, roster: Roster, keys: KeyRing, config: Server
 
 def _speech_responses() -> dict[int | str, dict[str, Any]]:
     audio = {AudioFormat(f).media_type: {"schema": {"type": "string", "format": "binary"}} for f in AudioFormat}
-    events = {"text/event-stream": {"schema": {"type": "string"}}}
+    events = {"text/event-stream": {"schema": _SERVER_SENT_EVENT}}
     described = {name: {"description": text, "schema": {"type": "string"}} for name, text in _SPEECH_HEADERS.items()}
     answers: dict[int | str, dict[str, Any]] = {
         200: {"description": "Speech.", "content": {**audio, **events}, "headers": described}

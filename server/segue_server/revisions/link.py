@@ -279,7 +279,7 @@ class SidecarLink:
         self._roster.add(resident)
         self._events.changed()
         build_ms = (time.monotonic() - began_s) * 1e3
-        log.info("ready for revision %s of %s after %.0f ms", ref.revision[:10], ref.voice, build_ms)
+        log.info("ready for revision %s of %s (%d) after %.0f ms", ref.revision[:10], ref.voice, ref.handle, build_ms)
         self._send(Ready(handle=ref.handle, build_ms=build_ms))
 
     async def _retire(self, handle: int) -> None:

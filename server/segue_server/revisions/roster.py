@@ -7,10 +7,12 @@ synchronous block reads belongs together.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from segue.errors import ArenaCorrupt
 from segue.memory.adoption import HeldRevision
 from segue.memory.messages import RevisionRef, Voice, VoiceName
 from segue.memory.page import PageReader, Word
@@ -30,10 +32,13 @@ class KnownVoice:
         The latest description.
     last_resolvable
         The latest word whose active revision this worker could speak with.
+    seen_raw
+        The u64 that it was.
     """
 
     said: Voice
     last_resolvable: Word | None = None
+    seen_raw: int = 0
 
 
 class Roster:
@@ -86,6 +91,16 @@ class Roster:
             The page holds no word there.
         """
         return self._page.load(known.said.slot) if self._page is not None else Word()
+
+    def remember_words(self) -> None:
+        """Note each voice's word while it can be resolved; a few times a second, for voices that nobody asks for."""
+        if self._page is None:
+            return
+        for known in self._voices.values():
+            raw = self._page.load_raw(known.said.slot)
+            if raw != known.seen_raw and raw >> 48 in self._table:
+                with contextlib.suppress(ArenaCorrupt):
+                    known.last_resolvable, known.seen_raw = Word.unpack(raw), raw
 
     def note_stale(self, name: VoiceName, *, stale: bool, now_s: float) -> None:
         """The voice's word named a revision that is not here (any more: `stale=False`)."""

@@ -187,6 +187,7 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             self._stats.beat(queued=self._studio.waiting)
+            self._roster.remember_words()
             stalled_s = self._engine.step_age_s()
             if stalled_s > self._config.timeouts.engine_stall_s:
                 self._ask_to_be_replaced(f"the engine has been in one step for {stalled_s:.0f} s")

@@ -127,8 +127,11 @@ def test_a_sidecar_with_another_page_gets_fresh_workers_and_nobody_notices(tmp_p
         stranger.point(voice, handle)
         while (await served.speak("whose")).headers["segue-revision"] != stranger.revision(handle):
             pass
-        while first_pid in [worker["pid"] for worker in (await served.stats())["workers"]]:
-            await asyncio.sleep(0.02)
+
+        async def first_is_gone() -> bool:
+            return first_pid not in [worker["pid"] for worker in (await served.stats())["workers"]]
+
+        await served.until(first_is_gone)
         stop.set()
         assert set(await listening) <= {200, 503}
         assert (await served.speak("still there")).status_code == 200
@@ -209,8 +212,11 @@ def test_a_follower_keeps_the_answer_that_its_leader_left(tmp_path: Path) -> Non
             await asyncio.get_running_loop().sock_sendall(sock, request_bytes(LONG))
             await served.sidecar.until(lambda: in_flight(served) == 1)
             follower = asyncio.create_task(served.speak(LONG))
-            while (await served.stats())["counts"]["admissions"] < 2:
-                await asyncio.sleep(0.01)
+
+            async def both_are_admitted() -> bool:
+                return bool((await served.stats())["counts"]["admissions"] == 2)
+
+            await served.until(both_are_admitted)
         answer = await follower
         assert answer.status_code == 200
         assert answer.headers["segue-cache"] == "hit"
@@ -293,11 +299,15 @@ def test_readiness_waits_for_the_sidecar_and_health_does_not(tmp_path: Path) -> 
     async def scenario(served: Served) -> None:
         assert (await served.status.get("/healthz")).status_code == 200
         assert (await served.status.get("/readyz")).status_code == 200
+        assert (await served.speak("a word that can be resolved")).status_code == 200
         served.sidecar.point(served.voice, 999)
         assert (await served.speak("the last word that could be resolved")).status_code == 200
-        while (answer := await served.status.get("/readyz")).status_code == 200:
-            await asyncio.sleep(0.05)
-        assert "does not have" in answer.text
+
+        async def says_why() -> bool:
+            answer = await served.status.get("/readyz")
+            return answer.status_code == 503 and "does not have" in answer.text
+
+        await served.until(says_why)
 
     run(tmp_path, scenario)
 
