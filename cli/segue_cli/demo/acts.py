@@ -24,6 +24,7 @@ from segue_cli.measure.running_up import RunningUp
 
 OUTCOME_S = 100.0
 POLL_S = 0.05
+LONGEST_LINE = 200
 CLIP_TEXT = "The harbour was quiet, and the last boat had gone."
 
 
@@ -237,6 +238,7 @@ async def edit(stage: Stage, voice: str, version: Version) -> str:
 
     await until(taken_up)
     stage.story.revisions[revision] = version.label
+    stage.teller.target = revision
     stage.renderings.add(RevisionFiles(voice=voice, revision=revision, weights=version.weights))
     return revision
 
@@ -256,7 +258,11 @@ async def conclude(stage: Stage, voice: str, target: str) -> None:
     chapter.reason = f"{failed.reason}: {failed.message}" if failed is not None else status.message
     chapter.outcome = Outcome.TAKEN_BACK if target in stage.observer.heard else Outcome.REFUSED
     kind = MarkKind.BACK if chapter.outcome is Outcome.TAKEN_BACK else MarkKind.REFUSAL
-    stage.teller.say(f"{chapter.outcome}: {chapter.reason}", kind)
+    stage.teller.say(f"{chapter.outcome}: {_short(chapter.reason)}", kind)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
 
 
 def _ended(status: Status, target: str) -> bool:

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from segue.errors import SegueError
 from segue.model.edit import edit_yaml
+from segue_cli.editing import Changes
 from segue_cli.examples import examples_dir
 from segue_cli.measure.variants import retune
 
@@ -26,9 +27,9 @@ CAST = ("narrator", "aria", "bert")
 STAR = "narrator"
 NAMESPACE = "default"
 
-QUICK_POLICY: Mapping[str, Any] = {
+QUICK_POLICY: Changes = {
     "spec.rollout": {
-        "canary": {"steps": ["30%"], "successes": 25, "maxErrors": 3, "timeout": "25s"},
+        "canary": {"steps": ["50%"], "successes": 20, "maxErrors": 3, "timeout": "25s"},
         "progressDeadline": "90s",
     },
     "spec.watch": {"duration": "6s", "sustainedFor": "3s", "minRequests": 10, "minErrors": 3},

@@ -90,8 +90,8 @@ class Observer:
         self._phases[key] = held.phase
         self._keep_interval(key, held.phase)
         if held.phase is RevisionPhase.FAILED:
-            self.teller.say(f"refused before the server ever saw it: {held.message}", MarkKind.REFUSAL)
-        elif held.phase in PHASES_IN_WORDS and revision in self.story.revisions:
+            self.teller.say(f"refused before the server ever saw it ({held.reason})", MarkKind.REFUSAL)
+        elif held.phase in PHASES_IN_WORDS and revision == self.teller.target:
             self.teller.say(f"{self.name(revision)}: {PHASES_IN_WORDS[held.phase]}")
 
     def _keep_interval(self, key: tuple[str, str], phase: RevisionPhase) -> None:
@@ -138,6 +138,6 @@ class Observer:
             case Phase.WATCHING:
                 return f"{name} is watched on live answers; the version before stays at hand"
             case Phase.ROLLING_BACK:
-                return f"rolling back: {status.rollback.message if status.rollback else status.message}"
+                return "the rollout is taken back"
             case Phase.IDLE | Phase.PRELOADING | Phase.CANARY | Phase.FLIPPING:
                 return ""

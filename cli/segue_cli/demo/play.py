@@ -54,6 +54,7 @@ def run_demo(out: Path, *, quick: bool, console: Console) -> int:
         write_report(out / "report.json", as_json(story, figures, selftest), measured_in)
         (out / "report.html").write_text(render_page(story, figures, measured_in), encoding="utf-8")
     finally:
+        shutil.copytree(folder / "state" / "logs", out / "logs", dirs_exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
     return _verdict(story, figures, selftest, out=out, console=console)
 

@@ -29,10 +29,17 @@ STYLES = {
 
 
 class Teller:
-    """Prints lines, and keeps them in the chapter that is open."""
+    """Prints lines, and keeps them in the chapter that is open.
+
+    Attributes
+    ----------
+    target
+        The revision that the chapter is about, once it is known.
+    """
 
     def __init__(self, story: Story, console: Console) -> None:
         self.chapter: Chapter | None = None
+        self.target = ""
         self._story = story
         self._console = console
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None

@@ -1,8 +1,8 @@
 """From a commanded flip to its effect in every worker, read from the workers' stats pages.
 
-Separate because it is the definition of `command_to_effective_ms`, for bench and demo alike: t0 is the commander's clock
-before it writes the command, t1 the later of the store and the last admission, in any worker, that still used the old
-word.
+Separate because it is the definition of `command_to_effective_ms`, for bench and demo alike: t0 is the commander's
+clock before it writes the command, t1 the later of the store and the last admission, in any worker, that still used the
+old word.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from segue.engine import (
     Synthesizer,
     VoiceView,
 )
-from segue.errors import SynthesisError
+from segue.errors import SynthesisError, WeightsError
 from segue_cli.measure.mixed import Rendering
 from segue_cli.measure.shots import Shot
 from segue_engines.demo import DemoEngine
@@ -123,9 +123,9 @@ class Renderings:
         return self._spoken[key]
 
     def _speak(self, voice: str, revision: str, *, text: str, seed: int) -> Rendering | None:
-        local = self.local(voice, revision)
         try:
+            local = self.local(voice, revision)
             samples = local.speak(text, seed=seed)
-        except SynthesisError:
-            return None
+        except (SynthesisError, WeightsError):
+            return None  # a text that this revision breaks on, or files that were refused
         return Rendering(revision=revision, samples=samples, rate_hz=local.rate_hz, pilots_hz=local.pilots_hz)
