@@ -252,7 +252,7 @@ async def conclude(stage: Stage, voice: str, target: str) -> None:
     if status.stable_revision == target:
         chapter.outcome = Outcome.PROMOTED
         chapter.reason = f"{stage.observer.name(target)} is confirmed and speaks for everybody"
-        stage.teller.say(chapter.reason, MarkKind.FLIP)
+        stage.teller.say(chapter.reason)
         return
     failed = next((each for each in status.failed_revisions if each.revision == target), None)
     chapter.reason = f"{failed.reason}: {failed.message}" if failed is not None else status.message

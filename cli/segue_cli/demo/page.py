@@ -97,7 +97,7 @@ def _tile(value: str, label: str, *, kind: str = "") -> str:
 
 
 def _legend(story: Story) -> Iterable[str]:
-    for number, name in enumerate(story.revisions.values()):
+    for number, name in enumerate(story.heard.values()):
         yield f'<span class="r{number % 8}"><i></i>{escape(name)}</span>'
     yield '<span style="--c:var(--dot)"><i class="dot"></i>an answer</span>'
     yield '<span style="--c:var(--r1)"><i class="dot"></i>an answer that the shield saved</span>'
@@ -113,7 +113,7 @@ def _chapter(number: int, chapter: Chapter, story: Story) -> str:
     state = "good" if chapter.as_expected else "bad"
     outcome = chapter.outcome or Outcome.TIMED_OUT
     told = "".join(
-        f"<li><time>{(line.at_ns - story.began_ns) / 1e9:.1f} s</time><span>{escape(line.text)}</span></li>"
+        f"<li><time>{(line.at_ns - story.traffic_began_ns) / 1e9:.1f} s</time><span>{escape(line.text)}</span></li>"
         for line in chapter.lines
     )
     wrong = "" if chapter.as_expected else f" (expected: {chapter.expected})"
@@ -131,7 +131,7 @@ def _listen(story: Story) -> Iterable[str]:
         return
     yield "<h2>Listen</h2>"
     if story.reading is not None:
-        yield _reading(story.reading, story.revisions)
+        yield _reading(story.reading, story.heard)
     if clips:
         yield '<p class="soft">And what listeners were spared: the refused versions, with their own weights.</p>'
         yield f'<div class="clips">{"".join(_clip(clip) for clip in clips)}</div>'

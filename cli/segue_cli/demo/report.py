@@ -60,7 +60,7 @@ def figures_of(story: Story, *, delays: FlipDelays, mixed: MixedCount) -> Figure
         during_preload=compared.during,
         besides_preload=compared.besides,
         first_audio_ms=Spread.of([record.first_audio_ns / 1e6 for record in streaming]),
-        seconds=(story.ended_ns - story.began_ns) / 1e9,
+        seconds=(story.ended_ns - story.traffic_began_ns) / 1e9,
     )
 
 

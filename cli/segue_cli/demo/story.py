@@ -144,6 +144,17 @@ class Story:
     findings: Sequence[str] = ()
 
     @property
+    def traffic_began_ns(self) -> int:
+        """When the first request was sent; before that, processes start."""
+        return min((record.start_ns for record in self.records), default=self.began_ns)
+
+    @property
+    def heard(self) -> dict[str, str]:
+        """Those of `revisions` that answered at least one request, in the same order."""
+        spoken = {record.revision for record in self.records}
+        return {revision: name for revision, name in self.revisions.items() if revision in spoken}
+
+    @property
     def ended_ns(self) -> int:
         """When the last answer arrived or the last chapter ended."""
         return max([self.began_ns, *(c.ended_ns for c in self.chapters), *(r.end_ns for r in self.records)])

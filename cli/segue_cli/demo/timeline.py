@@ -23,7 +23,7 @@ LATENCY_TOP = 92
 LATENCY_HEIGHT = 150
 LANES_TOP = LATENCY_TOP + LATENCY_HEIGHT + 34
 LANE_HEIGHT = 26
-BIN_NS = 500_000_000
+BIN_NS = 1_500_000_000
 FLOOR_MS = 5.0
 MARK_GLYPHS = {
     MarkKind.EDIT: "M-4 -4h8v8h-8z",
@@ -38,8 +38,8 @@ class Scale:
     """Nanoseconds to pixels, milliseconds to pixels."""
 
     def __init__(self, story: Story) -> None:
-        self.begin_ns = story.began_ns
-        self.end_ns = max(story.ended_ns, story.began_ns + 1)
+        self.begin_ns = story.traffic_began_ns
+        self.end_ns = max(story.ended_ns, story.traffic_began_ns + 1)
         slowest = max((record.latency_ns / 1e6 for record in story.records if record.ok), default=100.0)
         self.top_ms = 10 ** math.ceil(math.log10(max(slowest, 100.0)))
 
@@ -122,7 +122,7 @@ def _dots(records: Sequence[Record], scale: Scale) -> Iterable[str]:
 
 def _lanes(story: Story, voices: Sequence[str], scale: Scale) -> Iterable[str]:
     yield f'<text class="caption" x="{LEFT}" y="{LANES_TOP - 8}">who spoke</text>'
-    order = {revision: number for number, revision in enumerate(story.revisions)}
+    order = {revision: number for number, revision in enumerate(story.heard)}
     for lane, voice in enumerate(voices):
         top = LANES_TOP + lane * LANE_HEIGHT
         yield f'<text class="tick" x="{LEFT - 8}" y="{top + 14.5}">{escape(voice)}</text>'
@@ -154,7 +154,7 @@ def _stack(
 
 
 def _runs(records: Sequence[Record], begin_ns: int) -> Iterable[tuple[int, int, tuple[tuple[str, float], ...]]]:
-    """Stretches of half-second bins in which the same revisions answered in the same shares."""
+    """Stretches of bins in which the same revisions answered in the same shares."""
     bins: dict[int, Counter[str]] = {}
     for record in records:
         bins.setdefault((record.due_ns - begin_ns) // BIN_NS, Counter())[record.revision] += 1
@@ -189,5 +189,5 @@ def _seconds(story: Story, scale: Scale, height: int) -> Iterable[str]:
     total_s = (scale.end_ns - scale.begin_ns) / 1e9
     step_s = next(step for step in (1, 2, 5, 10, 15, 30, 60, 300) if total_s / step <= 16 or step == 300)
     for second in range(0, int(total_s) + 1, step_s):
-        x = scale.x(story.began_ns + second * 1_000_000_000)
+        x = scale.x(scale.begin_ns + second * 1_000_000_000)
         yield f'<text class="second" x="{x:.1f}" y="{height - 8}">{second} s</text>'
