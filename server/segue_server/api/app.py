@@ -191,7 +191,10 @@ def _add_listings(app: FastAPI, *, roster: Roster, keys: KeyRing, config: Server
 def _speech_responses() -> dict[int | str, dict[str, Any]]:
     audio = {AudioFormat(f).media_type: {"schema": {"type": "string", "format": "binary"}} for f in AudioFormat}
     events = {"text/event-stream": {"schema": _SERVER_SENT_EVENT}}
-    described = {name: {"description": text, "schema": {"type": "string"}} for name, text in _SPEECH_HEADERS.items()}
+    described = {
+        name: {"description": text, "schema": {"type": "string"}, "required": name != "Segue-Shielded"}
+        for name, text in _SPEECH_HEADERS.items()
+    }
     answers: dict[int | str, dict[str, Any]] = {
         200: {"description": "Speech.", "content": {**audio, **events}, "headers": described}
     }

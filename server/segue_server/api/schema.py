@@ -14,8 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from segue.memory.messages import VoiceName
 from segue_server.api.errors import ApiError
-from segue_server.audio import aac
-from segue_server.audio.formats import SAMPLE_RATES, AudioFormat, OutputSpec, rates_of
+from segue_server.audio.formats import SAMPLE_RATES, AudioFormat, OutputSpec, aac_available, rates_of
 from segue_server.synthesis.spec import SpeechSpec, normalised
 
 MAX_SEED = 2**63 - 1
@@ -197,7 +196,7 @@ def _check_output(audio_format: AudioFormat, sample_rate: int | None) -> None:
             param="sample_rate",
             code="invalid_value",
         )
-    if audio_format is AudioFormat.AAC and not aac.available():
+    if audio_format is AudioFormat.AAC and not aac_available():
         raise ApiError(
             400,
             'response_format "aac" needs PyAV on the server: pip install "segue[aac]"',

@@ -1,32 +1,17 @@
 """AAC (ADTS) by FFmpeg through PyAV, which is an extra: `pip install "segue[aac]"`.
 
-Separate because importing it needs PyAV, and nothing else here does.
+Separate because importing it needs PyAV, which takes a while and may not be there (`formats.aac_available`).
 """
 
 from __future__ import annotations
 
 import io
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.errors import SegueError
-
-try:
-    import av
-except ImportError:  # an extra
-    av = None  # type: ignore[assignment]
-
 BIT_RATE = 96_000
-
-
-class CodecMissing(SegueError):
-    """A format whose codec is not installed here."""
-
-
-def available() -> bool:
-    """Whether PyAV is installed."""
-    return av is not None
 
 
 class AacEncoder:
@@ -35,15 +20,7 @@ class AacEncoder:
     cheap = False
 
     def __init__(self, rate: int) -> None:
-        """Samples come at `rate` Hz.
-
-        Raises
-        ------
-        CodecMissing
-            PyAV is not installed.
-        """
-        if av is None:
-            raise CodecMissing('response_format "aac" needs PyAV on the server: pip install "segue[aac]"')
+        """Samples come at `rate` Hz."""
         self._buffer = io.BytesIO()
         self._container = av.open(self._buffer, "w", format="adts")
         self._stream = self._container.add_stream("aac", rate=rate, layout="mono")

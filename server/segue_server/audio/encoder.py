@@ -76,8 +76,8 @@ def make_encoder(spec: OutputSpec, *, engine_rate: int) -> Encoder:
 
     Raises
     ------
-    CodecMissing
-        `aac` without PyAV.
+    ImportError
+        `aac` without PyAV: ask `aac_available` first.
     """
     rate = spec.rate_for(engine_rate)
     encoder = _codec(spec, rate=rate)
@@ -99,7 +99,7 @@ def _codec(spec: OutputSpec, *, rate: int) -> Encoder:
         case AudioFormat.FLAC:
             return sndfile.WholeFlacEncoder(rate) if spec.whole else sndfile.flac_encoder(rate)
         case AudioFormat.AAC:
-            from segue_server.audio import aac  # PyAV is an extra of 35 MB
+            from segue_server.audio import aac
 
             return aac.AacEncoder(rate)
         case _:

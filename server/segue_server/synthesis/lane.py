@@ -36,13 +36,7 @@ class EncodingLane:
     """Feeds one encoder. `executor` must have a single thread: that is what keeps the pieces in order."""
 
     def __init__(self, output: OutputSpec, *, engine_rate: int, executor: Executor, sink: LaneSink) -> None:
-        """For audio at `engine_rate` Hz. Needs a running loop.
-
-        Raises
-        ------
-        CodecMissing
-            The format's codec is not installed.
-        """
+        """For audio at `engine_rate` Hz. Needs a running loop."""
         self._encoder: Encoder = make_encoder(output, engine_rate=engine_rate)
         self._executor = executor
         self._sink = sink
