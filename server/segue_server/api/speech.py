@@ -89,7 +89,7 @@ class SpeechApi:
         ]
         try:
             request, spec, listener = await self._understand(exchange)
-            headers.append((b"segue-voice", str(spec.voice).encode("ascii", "replace")))
+            headers.append((b"segue-voice", _header_value(str(spec.voice))))
             answer = await self._admit(spec, listener)
         except ClientGone:
             raise
@@ -277,6 +277,11 @@ def _speaker_headers(joined: Joined) -> list[Header]:
     if flight.shielded is not None:
         headers.append((b"segue-shielded", flight.shielded.encode()))
     return headers
+
+
+def _header_value(text: str) -> bytes:
+    """What a client wrote, fit for a header: a line break in a name must not begin a header of its own."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text).encode()
 
 
 def _media_type(request: SpeechRequest, spec: SpeechSpec) -> bytes:
