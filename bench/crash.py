@@ -23,7 +23,7 @@ from rich.table import Table
 from ruamel.yaml import YAML
 
 from bench.cast import make_shots
-from bench.harness import copy_weights, example_versions
+from bench.harness import copy_weights, example_versions, revision_files
 from bench.table import CONSOLE, Options, at_least, at_most, note, parse_options, print_lines, tell
 from segue.model import Phase, Status
 from segue.wire import RevisionPhase, StateDocument
@@ -31,7 +31,7 @@ from segue_cli.measure.environment import environment, write_report
 from segue_cli.measure.load_process import LoadProcess
 from segue_cli.measure.processes import alive, kill
 from segue_cli.measure.running_up import RunningUp
-from segue_cli.measure.shots import LoadPlan, OpenLoop, Record
+from segue_cli.measure.shots import LoadPlan, OpenLoop, Record, failures
 from segue_cli.measure.variants import numbered
 
 VOICES = ("one", "two", "three")
@@ -130,12 +130,13 @@ class Fleet:
     weights: dict[str, Path]
     number: int = 0
 
-    def roll(self) -> None:
-        """Write the YAML of a version that was never seen before."""
+    def roll(self) -> str:
+        """Write the YAML of a version that was never seen before; returns its revision."""
         self.number += 1
         out = self.up.voices / "versions" / str(self.number)
         weights = numbered(self.weights, out, number=2000 + self.number)
         write_voice(self.up.voices, "one", weights)
+        return revision_files(CHANGED, weights).revision
 
 
 def write_voice(folder: Path, name: str, weights: dict[str, Path]) -> None:
@@ -198,13 +199,12 @@ _OPERATOR_STEPS = {
 }
 
 
-def stands_at(state: StateDocument | None, status: Status, *, before: str) -> str:
-    """The furthest step that the new rollout is seen at; empty before it began."""
-    target = status.target_revision
-    if target is None or target == before:
-        return ""
+def stands_at(state: StateDocument | None, status: Status, *, target: str) -> str:
+    """The furthest step that the rollout of `target` is seen at; empty before it began."""
     if status.stable_revision == target and status.phase is Phase.IDLE:
         return Step.CONFIRMED
+    if status.target_revision != target:
+        return ""
     if status.phase in _OPERATOR_STEPS.values():
         return str(next(step for step, phase in _OPERATOR_STEPS.items() if phase is status.phase))
     if state is None or CHANGED not in state.voices or target not in state.voices[CHANGED].revisions:
@@ -213,7 +213,7 @@ def stands_at(state: StateDocument | None, status: Status, *, before: str) -> st
     return str(next((step for step, phases in _SIDECAR_STEPS.items() if phase in phases), ""))
 
 
-async def wait_for(fleet: Fleet, step: Step, *, before: str) -> str:
+async def wait_for(fleet: Fleet, step: Step, *, target: str) -> str:
     """Until the rollout stands at the step or has passed it; returns where it stands."""
     wanted = list(Step).index(step)
     state: StateDocument | None = None
@@ -221,7 +221,7 @@ async def wait_for(fleet: Fleet, step: Step, *, before: str) -> str:
         while True:
             since = state.etag if state is not None else None
             state = await fleet.up.state(since=since, wait_s=0.02) or state
-            standing = stands_at(state, fleet.up.status(CHANGED), before=before)
+            standing = stands_at(state, fleet.up.status(CHANGED), target=target)
             if standing and list(Step).index(Step(standing)) >= wanted:
                 return standing
 
@@ -231,26 +231,24 @@ async def wait_for(fleet: Fleet, step: Step, *, before: str) -> str:
 
 async def run_case(fleet: Fleet, case: Case) -> None:
     """Roll, wait, kill, wait until all agree."""
-    before = fleet.up.status(CHANGED).target_revision or ""
-    await asyncio.to_thread(fleet.roll)
-    case.stood_at = await wait_for(fleet, case.step, before=before)
+    target = await asyncio.to_thread(fleet.roll)
+    case.stood_at = await wait_for(fleet, case.step, target=target)
     pids = [_pid_of(fleet.up, victim) for victim in case.victims]
     case.killed_ns = time.monotonic_ns()
     for pid in pids:
         kill(pid)
+    difference = "nobody looked"
     try:
         async with asyncio.timeout(CONVERGE_S):
-            while True:
-                if await _agrees(fleet, before=before, gone=pids):
-                    break
+            while difference:
                 await asyncio.sleep(0.05)
+                difference = await _difference(fleet, target=target, gone=pids)
     except TimeoutError:
-        status = fleet.up.status(CHANGED)
-        case.outcome = f"stuck in {status.phase}: {status.reason} {status.message}"
+        case.outcome = f"not agreed: {difference}"
         return
     case.converged_ns = time.monotonic_ns()
     status = fleet.up.status(CHANGED)
-    case.outcome = "promoted" if status.stable_revision == status.target_revision else f"back: {status.reason}"
+    case.outcome = "promoted" if status.stable_revision == target else f"back: {status.reason}"
 
 
 def _pid_of(up: RunningUp, victim: Victim) -> int:
@@ -262,36 +260,36 @@ def _pid_of(up: RunningUp, victim: Victim) -> int:
             return workers[0 if victim is Victim.WORKER_1 else -1]
 
 
-async def _agrees(fleet: Fleet, *, before: str, gone: Sequence[int]) -> bool:
-    """YAML, status, pointer and workers say the same, nobody who died is listed, no watch is open."""
+async def _difference(fleet: Fleet, *, target: str, gone: Sequence[int]) -> str:
+    """What does not agree yet among YAML, status, pointer and workers; empty when all do."""
     if not fleet.up.all_ready() or any(alive(pid) for pid in gone):
-        return False
+        return "not every process is back"
     status = fleet.up.status(CHANGED)
-    rolled = status.target_revision not in (None, before)
-    if status.phase is not Phase.IDLE or not rolled or status.active_revision != status.stable_revision:
-        return False
+    ended = status.stable_revision == target or any(each.revision == target for each in status.failed_revisions)
+    if status.phase is not Phase.IDLE or not ended:
+        return f"the status says {status.phase}: {status.reason} {status.message}"
     state = await fleet.up.state()
     if state is None or CHANGED not in state.voices:
-        return False
+        return "the sidecar does not know the voice"
     voice = state.voices[CHANGED]
-    workers = [worker for worker in state.workers if worker.phase == "serving"]
-    return (
-        voice.pointer.active == status.active_revision
-        and voice.pointer.candidate is None
-        and voice.watch is None
-        and len(workers) == WORKERS
-        and not {worker.pid for worker in workers} & set(gone)
-    )
+    if voice.pointer.active != status.stable_revision or voice.pointer.candidate is not None:
+        return f"the pointer says {voice.pointer}, the status {status.stable_revision}"
+    if voice.watch is not None:
+        return "a watch is open"
+    serving = {worker.pid for worker in state.workers if worker.phase == "serving"}
+    if len(serving) != WORKERS or serving & set(gone):
+        return f"the sidecar lists {state.workers}"
+    return ""
 
 
 def charge(cases: Sequence[Case], records: Sequence[Record]) -> None:
-    """Count each unanswered request against the case during which it was asked or under way."""
-    ends = [*(case.killed_ns for case in cases[1:]), records[-1].end_ns + 1]
-    for case, end_ns in zip(cases, ends, strict=True):
-        lost = [r for r in records if not r.ok and r.end_ns > case.killed_ns and r.start_ns < end_ns]
-        lost = [r for r in lost if r.end_ns <= end_ns or r.start_ns >= case.killed_ns]
-        case.lost = len(lost)
-        case.lost_later = sum(r.start_ns > case.killed_ns + ON_THE_WIRE_NS for r in lost)
+    """Count each unanswered request against the latest kill before it ended."""
+    for record in records:
+        before = [case for case in cases if case.killed_ns < record.end_ns]
+        if record.ok or not before:
+            continue
+        before[-1].lost += 1
+        before[-1].lost_later += record.start_ns > before[-1].killed_ns + ON_THE_WIRE_NS
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
@@ -342,6 +340,7 @@ def figures_of(cases: Sequence[Case], records: Sequence[Record]) -> dict[str, ob
         "unconverged": sum(not case.converged for case in cases),
         "details": {
             "requests": len(records),
+            "failures": failures(records),
             "in_flight_lost_with_workers": sum(case.lost for case in cases if case.kills_worker),
             "table": [_row(case) for case in cases],
         },
