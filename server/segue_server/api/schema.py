@@ -39,7 +39,9 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+# The bounds stand inside, else they are lost on the way into the JSON schema.
+Seed: TypeAlias = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_whole)]
+SampleRate: TypeAlias = Annotated[int, BeforeValidator(_whole)]
 
 
 class VoiceRef(BaseModel):
@@ -69,12 +71,12 @@ class SpeechRequest(BaseModel):
     )
     speed: float | None = Field(default=None, ge=0.25, le=4.0, description="Default 1.")
     stream_format: StreamFormat | None = Field(
-        default=None, description="Default audio: chunked, first audio first. sse: server-sent events."
+        default=None,
+        description="Answers are chunked and sent as they are made. audio, said explicitly: in small pieces, for the "
+        "earliest first sound. sse: the same as server-sent events.",
     )
-    seed: Whole | None = Field(
-        default=None, ge=0, le=MAX_SEED, description="Without one, the same text sounds the same each time."
-    )
-    sample_rate: Whole | None = Field(
+    seed: Seed | None = Field(default=None, description="Without one, the same text sounds the same each time.")
+    sample_rate: SampleRate | None = Field(
         default=None, json_schema_extra={"enum": [*SAMPLE_RATES, None]}, description="Hz. opus: 8, 12, 16, 24, 48 kHz."
     )
     language: str | None = Field(default=None, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)
@@ -182,6 +184,7 @@ def to_spec(request: SpeechRequest, *, namespace: str, voice: str, pin: str | No
             sample_rate=request.sample_rate,
             whole=audio_format is AudioFormat.FLAC and not streamed,
         ),
+        streaming=request.stream_format is not None,
         pin=pin,
         use_cache=use_cache and request.cache is not CacheUse.NO_STORE,
     )

@@ -41,6 +41,9 @@ class SpeechSpec:
         None: the same text sounds the same each time, by a seed drawn from it.
     output
         Format and rate.
+    streaming
+        The listener asked for a stream: small pieces, the first as early as possible. Else the engine may make pieces
+        of the size that is cheapest; they are sent as they come all the same, and the samples are the same.
     pin
         Revision asked for, or a prefix of it.
     use_cache
@@ -53,6 +56,7 @@ class SpeechSpec:
     speed: float
     seed: int | None
     output: OutputSpec
+    streaming: bool = False
     pin: str | None = None
     use_cache: bool = True
 
@@ -92,7 +96,7 @@ def synthesis_request(spec: SpeechSpec, *, seed: int, language: str) -> Synthesi
         language=spec.language or language or "en",
         speed=spec.speed,
         seed=seed,
-        streaming=not spec.output.whole,
+        streaming=spec.streaming and not spec.output.whole,
     )
 
 
