@@ -28,6 +28,7 @@ from segue_cli.measure.variants import numbered
 MIB = 1 << 20
 BUDGET_BYTES = 192 * MIB
 REQUESTS_A_SWAP = 4
+LANES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class Ledger:
     """What was seen after each swap."""
 
     pss_bytes: list[int] = field(default_factory=list)
+    pss_by_process: list[dict[str, int]] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
     used_bytes: list[int] = field(default_factory=list)
     budget_bytes: int = 0
@@ -56,19 +58,24 @@ class Ledger:
 
 
 async def swap_all(stack: Stack, commander: Commander, cast: Cast, *, size: Size) -> Ledger:
-    """Swap voice after voice; look at all processes after each."""
+    """Swap two voices side by side, so that both cores have work; look at all processes after each swap."""
     ledger = Ledger()
-    active = {voice: revisions[0] for voice, revisions in cast.revisions.items()}
-    base = {voice: revisions[0] for voice, revisions in cast.revisions.items()}
+    numbers = iter(range(size.swaps))
     shots = make_shots(list(cast.revisions))
-    voices = list(active)
-    for number in range(size.swaps):
-        voice = voices[number % len(voices)]
-        active[voice] = await _swap(stack, commander, base[voice], old=active[voice], number=number)
-        await _speak(stack, ledger, [shot for shot in shots if voice.endswith(f"/{shot.voice}")][:REQUESTS_A_SWAP])
-        await _look(stack, commander, ledger)
-        if (number + 1) % max(size.swaps // 10, 1) == 0:
-            tell(f"{number + 1:,} swaps, {ledger.pss_bytes[-1] / MIB:.1f} MiB")
+
+    async def swap_one_voice(voice: str, base: RevisionFiles) -> None:
+        active = base
+        mine = [shot for shot in shots if voice.endswith(f"/{shot.voice}")][:REQUESTS_A_SWAP]
+        for number in numbers:
+            active = await _swap(stack, commander, base, old=active, number=number)
+            await _speak(stack, ledger, mine)
+            await _look(stack, commander, ledger)
+            if (number + 1) % max(size.swaps // 10, 1) == 0:
+                tell(f"{number + 1:,} swaps, {ledger.pss_bytes[-1] / MIB:.1f} MiB")
+
+    async with asyncio.TaskGroup() as lanes:
+        for voice, revisions in list(cast.revisions.items())[:LANES]:
+            lanes.create_task(swap_one_voice(voice, revisions[0]))
     return ledger
 
 
@@ -101,10 +108,12 @@ async def _speak(stack: Stack, ledger: Ledger, shots: Sequence[Shot]) -> None:
 
 
 async def _look(stack: Stack, commander: Commander, ledger: Ledger) -> None:
-    pids = [stack.pid("sidecar"), stack.pid("server"), *stack.worker_pids()]
+    workers = {f"worker {number}": pid for number, pid in enumerate(stack.worker_pids())}
+    pids = {"sidecar": stack.pid("sidecar"), "server": stack.pid("server"), **workers}
     state = await commander.state()
-    ledger.pss_bytes.append(sum(map(pss_bytes, pids)))
-    ledger.descriptors.append(sum(map(open_descriptors, pids)))
+    ledger.pss_by_process.append({name: pss_bytes(pid) for name, pid in pids.items()})
+    ledger.pss_bytes.append(sum(ledger.pss_by_process[-1].values()))
+    ledger.descriptors.append(sum(map(open_descriptors, pids.values())))
     ledger.used_bytes.append(state.pool.used_bytes)
     ledger.budget_bytes = state.pool.budget_bytes
     ledger.peak_bytes = max(ledger.peak_bytes, state.pool.peak_bytes)
@@ -125,6 +134,10 @@ def figures_of(ledger: Ledger, size: Size) -> dict[str, object]:
             "pss_second_window_mib": round(mean(ledger.pss_bytes[second]) / MIB, 2),
             "pss_last_window_mib": round(mean(ledger.pss_bytes[last]) / MIB, 2),
             "pss_mib_every_hundredth": [round(b / MIB, 2) for b in ledger.pss_bytes[:: max(size.swaps // 10, 1)]],
+            "growth_by_process": {
+                name: round(_mean_of(ledger, name, last) / _mean_of(ledger, name, second), 5)
+                for name in ledger.pss_by_process[-1]
+            },
             "descriptors_second_window": median(ledger.descriptors[second]),
             "descriptors_last_window": median(ledger.descriptors[last]),
             "arena_used_mib_last": round(ledger.used_bytes[-1] / MIB, 2),
@@ -136,9 +149,17 @@ def figures_of(ledger: Ledger, size: Size) -> dict[str, object]:
     }
 
 
+def _mean_of(ledger: Ledger, process: str, window: slice) -> float:
+    return mean(seen.get(process, 0) for seen in ledger.pss_by_process[window])
+
+
 async def measure(size: Size) -> Ledger:
     """Bring up, swap, look."""
-    async with running_stack(name="memory", budget_bytes=BUDGET_BYTES) as stack, commanding(stack) as commander:
+    limits = {"limits": {"preloads": LANES}}
+    async with (
+        running_stack(name="memory", budget_bytes=BUDGET_BYTES, sidecar=limits) as stack,
+        commanding(stack) as commander,
+    ):
         cast = make_cast(stack)
         for revisions in cast.revisions.values():
             del revisions[1:]

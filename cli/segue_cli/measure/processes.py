@@ -15,6 +15,7 @@ from segue.errors import ArenaCorrupt
 from segue.memory.stats_reader import StatsReader
 
 STATS_MEMFD = "/memfd:segue-stats"
+PAGE_MEMFD = "/memfd:segue-pointer-page"
 
 
 def descendants(root: int) -> list[int]:
@@ -33,13 +34,22 @@ def descendants(root: int) -> list[int]:
 
 
 def is_worker(pid: int) -> bool:
-    """Whether a process is a worker of the server: it has mapped, or holds, the pointer page."""
+    """Whether a process is a worker of the server: it holds the pointer page."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        if b"segue_server" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        entries = list(Path(f"/proc/{pid}/fd").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return b"segue_server" in command and any(link.startswith("/memfd:segue-pointer-page") for link in links)
+    return any(_target(entry).startswith(PAGE_MEMFD) for entry in entries)
+
+
+def _target(entry: Path) -> str:
+    """What a descriptor is; empty for one that was closed meanwhile."""
+    try:
+        return str(entry.readlink())
+    except OSError:
+        return ""
 
 
 def alive(pid: int) -> bool:
