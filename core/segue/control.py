@@ -54,9 +54,11 @@ REFUSALS: Mapping[str, tuple[type[CommandRefused], int]] = {
     "NotReady": (NotReady, 409),
     "WrongPod": (WrongPod, 421),
     "NotFound": (NotFound, 404),
-    "InvalidCommand": (InvalidCommand, 422),
+    "InvalidCommand": (InvalidCommand, 409),
 }
-"""`ErrorBody` reason to error class and HTTP status; both sides read this table."""
+"""`ErrorBody` reason to error class and HTTP status; both sides read this table.
+
+A command that breaks the schema is an `InvalidCommand` with 422; one that keeps to it and means nothing has 409."""
 
 _Model = TypeVar("_Model", bound=WireModel)
 

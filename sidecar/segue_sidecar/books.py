@@ -7,6 +7,7 @@ changes an entry without saying `record` afterwards, and that is what wakes whoe
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,9 @@ from segue.wire import (
     WatchState,
 )
 from segue_sidecar.fences import NO_FENCE
-from segue_sidecar.journal import Journal
+from segue_sidecar.journal import Journal, JournalError
+
+logger = logging.getLogger(__name__)
 
 EVENTS_KEPT = 50
 _STEPS = 20
@@ -153,6 +156,7 @@ class Books:
         self.handles: dict[int, tuple[str, str]] = {}
         self.workers: dict[str, dict[str, Any]] = {}
         self.released: dict[str, Fence] = {}
+        self.builds: dict[str, str] = {}
         self.page_id = 0
         self.version = 0
         self.stale: set[str] = set()
@@ -197,7 +201,7 @@ class Books:
             raise MemoryError_(f"all {SLOTS} slots of the pointer page were given away: restart the pod")
         entry = VoiceEntry(name=name, uid=uid, slot=self._next_slot)
         if self.released.pop(str(name), None) is not None:
-            self._journal.remove(f"released {name}")
+            self._remove(f"released {name}")
         self._next_slot += 1
         self.voices[str(name)] = entry
         return entry
@@ -210,6 +214,10 @@ class Books:
         self._next_handle += 1
         self.handles[entry.handle] = (str(entry.voice), entry.revision)
         return entry.handle
+
+    def note_handle(self, handle: int) -> None:
+        """A worker knows this handle, whatever the journal says: it is never given away again."""
+        self._next_handle = max(self._next_handle, handle + 1)
 
     def reset_handles(self) -> None:
         """A new page begins: its handles are counted from 1 again, and nobody may know the old ones."""
@@ -237,43 +245,64 @@ class Books:
 
     # --- writing down -----------------------------------------------------------------------------------------------
 
+    # A command is refused when its voice cannot be recorded. Everything else goes on: what is true in memory stays so,
+    # and a restart brings back what the journal knows, or asks the workers.
+
     def record_voice(self, entry: VoiceEntry) -> None:
         """Journal what counts of a voice beside its revisions. Raises `JournalError`: then nothing may be done."""
         self._journal.put(f"voice {entry.name}", voice_record(entry))
         self.touch(entry.name)
 
     def record_revision(self, entry: RevisionEntry) -> None:
-        """Journal a revision. Raises `JournalError`."""
-        self._journal.put(f"revision {entry.voice} {entry.revision}", revision_record(entry))
+        """Journal a revision."""
+        self._put(f"revision {entry.voice} {entry.revision}", revision_record(entry))
         self.touch(entry.voice)
 
     def record_counters(self) -> None:
-        """Journal the page's id and the next free numbers. Raises `JournalError`."""
-        self._journal.put("page", {"id": self.page_id, "handle": self._next_handle, "slot": self._next_slot})
+        """Journal the page's id and the next free numbers."""
+        self._put("page", {"id": self.page_id, "handle": self._next_handle, "slot": self._next_slot})
 
     def record_worker(self, worker: str, *, pid: int, started: int) -> None:
-        """Journal who may hold our memory. Raises `JournalError`."""
+        """Journal who may hold our memory."""
         self.workers[worker] = {"pid": pid, "started": started}
-        self._journal.put(f"worker {worker}", self.workers[worker])
+        self._put(f"worker {worker}", self.workers[worker])
 
     def forget_worker(self, worker: str) -> None:
-        """It is dead. Raises `JournalError`."""
+        """It is dead."""
         self.workers.pop(worker, None)
-        self._journal.remove(f"worker {worker}")
+        self._remove(f"worker {worker}")
+
+    def record_builds(self, builds: Mapping[str, str]) -> None:
+        """Journal the engines' build ids."""
+        self.builds = dict(builds)
+        self._put("builds", self.builds)
+        self.touch()
 
     def forget_revision(self, entry: RevisionEntry) -> None:
-        """It is gone from this pod. Raises `JournalError`."""
-        self._journal.remove(f"revision {entry.voice} {entry.revision}")
+        """It is gone from this pod."""
+        self._remove(f"revision {entry.voice} {entry.revision}")
         self.voices[str(entry.voice)].revisions.pop(entry.revision, None)
         self.touch(entry.voice)
 
     def forget_voice(self, entry: VoiceEntry) -> None:
-        """It is gone from this pod, once its revisions are; only its fence stays. Raises `JournalError`."""
+        """It is gone from this pod, once its revisions are; only its fence stays."""
         self.released[str(entry.name)] = entry.fence
-        self._journal.put(f"released {entry.name}", {"fence": str(entry.fence)})
-        self._journal.remove(f"voice {entry.name}")
+        self._put(f"released {entry.name}", {"fence": str(entry.fence)})
+        self._remove(f"voice {entry.name}")
         self.voices.pop(str(entry.name), None)
         self.touch(entry.name)
+
+    def _put(self, key: str, value: Mapping[str, Any]) -> None:
+        try:
+            self._journal.put(key, value)
+        except JournalError as error:
+            logger.error("%s is not journalled: %s", key, error)
+
+    def _remove(self, key: str) -> None:
+        try:
+            self._journal.remove(key)
+        except JournalError as error:
+            logger.error("%s stays in the journal: %s", key, error)
 
     def event(self, reason: str, message: str, *, voice: VoiceName | None = None, warning: bool = False) -> None:
         """Something worth a line in `describe`."""
@@ -318,6 +347,8 @@ class Books:
                     self._next_slot = record["slot"]
                 case "released":
                     self.released[rest] = Fence.parse(record["fence"])
+                case "builds":
+                    self.builds = dict(record)
                 case "worker":
                     self.workers[rest] = dict(record)
                 case _:
@@ -330,6 +361,9 @@ class Books:
                 self.voices[voice].revisions[revision] = entry
                 if entry.handle is not None:
                     self.handles[entry.handle] = (voice, revision)
+                    self.note_handle(entry.handle)
+        taken = [entry.slot + 1 for entry in self.voices.values()]
+        self._next_slot = max([self._next_slot, *taken])
 
 
 def voice_record(entry: VoiceEntry) -> dict[str, Any]:
@@ -390,13 +424,15 @@ def revision_record(entry: RevisionEntry) -> dict[str, Any]:
 
 
 def read_revision(voice: VoiceName, revision: str, record: Mapping[str, Any]) -> RevisionEntry:
-    """The other way."""
+    """The other way. What was resident is to be looked at again before anybody may believe that it still is."""
+    phase = RevisionPhase(record["phase"])
+    resident = phase in (RevisionPhase.READY, RevisionPhase.OFFERING)
     return RevisionEntry(
         voice=voice,
         revision=revision,
         request=RevisionRequest.model_validate(record["request"]),
-        phase=RevisionPhase(record["phase"]),
-        reason=record["reason"],
+        phase=RevisionPhase.VERIFYING if resident else phase,
+        reason="Adopting" if resident else record["reason"],
         message=record["message"],
         handle=record["handle"],
         parts=tuple(PartRef(name=name, digest=digest, size_bytes=size) for name, digest, size in record["parts"]),

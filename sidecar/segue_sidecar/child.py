@@ -46,6 +46,7 @@ class ChildKind(StrEnum):
     PROVE = "prove"
     PROBE = "probe"
     REHASH = "rehash"
+    BUILDS = "builds"
 
 
 class ChildFailed(SegueError):

@@ -80,6 +80,7 @@ class Commands:
             entry.request = request
             self._books.move(entry, RevisionPhase.QUEUED)
         self._books.record_revision(entry)
+        self._switchboard.guard(voice)
         self._residency.advance()
         return revision_state(entry)
 
@@ -259,6 +260,10 @@ class Commands:
             raise InvalidCommand(f"{type(error).__name__}: {error}") from error
 
     def _require_few(self, voice: VoiceEntry) -> None:
+        """The oldest failed one makes room by itself; what is resident is let go by commands only."""
+        failed = [entry for entry in voice.revisions.values() if entry.phase is RevisionPhase.FAILED]
+        if len(voice.revisions) >= MAX_REVISIONS and failed:
+            self._switchboard.retire(min(failed, key=lambda entry: entry.since_ns), forget=True)
         if len(voice.revisions) >= MAX_REVISIONS:
             raise Conflict(f"{voice.name} has {len(voice.revisions)} revisions here already: let one go first")
 

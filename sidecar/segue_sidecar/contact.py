@@ -13,8 +13,8 @@ class Contact:
         self._heard_s = time.monotonic()
 
     def heard(self, term: int) -> None:
-        """A request of the leader of this term came in; a deposed one's does not count."""
-        if term >= self.term:
+        """A request of the leader of this term came in; a deposed one's does not count, nor does 0: nobody's."""
+        if term and term >= self.term:
             self.term = term
             self._heard_s = time.monotonic()
 

@@ -14,15 +14,20 @@ from segue.errors import WeightsError
 from segue_engines.registry import engine_names, get_engine
 
 
+def all_places(extra: Mapping[str, str]) -> dict[str, str]:
+    """Every engine by name; those of the configuration go before the built-in ones."""
+    return {**{name: name for name in engine_names()}, **extra}
+
+
 def place_of(engine: str, extra: Mapping[str, str]) -> str:
-    """Where an engine is found; those of the configuration go before the built-in ones.
+    """Where an engine is found.
 
     Raises
     ------
     WeightsError
         Nobody knows the name.
     """
-    known = {**{name: name for name in engine_names()}, **extra}
+    known = all_places(extra)
     if engine not in known:
         raise WeightsError(f"no engine is called {engine!r}; this sidecar has {', '.join(sorted(known))}")
     return known[engine]

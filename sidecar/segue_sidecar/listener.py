@@ -35,6 +35,7 @@ class _PunctualProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._in_body = False
+        self._refused = False
 
     @override
     def connection_made(self, transport: Any) -> None:
@@ -54,18 +55,31 @@ class _PunctualProtocol(HttpToolsProtocol):
                 self._await_rest()
         super().data_received(data)
         if not self._in_body and self._head_bytes > MAX_HEAD_BYTES:
-            self.transport.close()
+            self._refuse()
 
     @override
     def on_headers_complete(self) -> None:
         self._in_body = True
-        super().on_headers_complete()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._refuse()
+        else:
+            super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
 
     @override
     def on_message_complete(self) -> None:
         self._rest_is_there()
         self._in_body, self._head_bytes = False, 0
-        super().on_message_complete()
+        if not self._refused:
+            super().on_message_complete()
+
+    def _refuse(self) -> None:
+        self._refused = True
+        self.transport.close()
 
     def _await_rest(self) -> None:
         self._deadline = asyncio.get_running_loop().call_later(self.request_s, self._give_up)

@@ -91,6 +91,8 @@ class Reception:
         except (HandoffError, MemoryError_) as error:
             name = worker.id if worker else f"pid {connection.peer.pid}"
             self._books.event("WorkerTalkedNonsense", f"worker {name} was disconnected: {error}", warning=True)
+        except Exception:  # a worker's boundary: a mistake of ours in hearing one must not end the others
+            logger.exception("worker %s was disconnected", worker.id if worker else connection.peer.pid)
         finally:
             connection.close()
             if worker is not None:

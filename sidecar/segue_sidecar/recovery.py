@@ -28,7 +28,6 @@ from segue_sidecar.workers import Worker, is_alive
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.05
-_HAD_PARTS = (RevisionPhase.READY, RevisionPhase.OFFERING, RevisionPhase.VERIFYING)
 
 
 class Recovery:
@@ -107,8 +106,11 @@ class Recovery:
                 return
             case _:
                 held = self._held.get(entry.owner, set())
-                if entry.phase in _HAD_PARTS and entry.parts and held >= {part.digest for part in entry.parts}:
-                    self._books.move(entry, RevisionPhase.VERIFYING, reason="Adopting")
+                if (
+                    entry.phase is RevisionPhase.VERIFYING
+                    and entry.parts
+                    and held >= {part.digest for part in entry.parts}
+                ):
                     return
         self._load_again(entry)
 
@@ -143,6 +145,7 @@ class Recovery:
         entry = self._books.by_handle(held.handle)
         known = entry is not None and entry.revision == held.revision and entry.parts == held.parts
         worker.held.add(held.handle)
+        self._books.note_handle(held.handle)
         owner = entry.owner if entry is not None and known else f"handle {held.handle} of worker {worker.id}"
         try:
             for part, fd in zip(held.parts, holding.fds, strict=True):

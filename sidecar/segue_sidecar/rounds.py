@@ -36,6 +36,7 @@ _SPARE_STEP_EVERY_S = 0.02
 _SPARE_LOOK_EVERY_S = 1.0
 _BASELINE_WEIGHT = 0.05
 _LOOKS = 12
+_QUIET_ROUNDS = 4
 
 
 async def every(period_s: float, work: Callable[[], None]) -> None:
@@ -152,10 +153,15 @@ class Pacing:
         self._evidence = evidence
         self._looks: dict[str, deque[tuple[int, int]]] = {}
         self._quiet_latency_s: float | None = None
+        self._rounds = 0
 
     def round(self) -> None:
-        """Read how busy the workers are, and set the duty."""
+        """Read how busy the workers are, and set the duty. Rows are read often only while children run."""
+        self._rounds += 1
         busy = max([self._busy(worker) for worker in self._switchboard.roster], default=0.0)
+        if self._pacer.children == 0 and self._rounds % _QUIET_ROUNDS:
+            self._pacer.set_duty(next_duty(self._pacer.duty, Load(busy=busy), self._policy))
+            return
         sample = self._evidence.sample(self._switchboard.roster)
         mean_s = sample.latency_s / sample.ended if sample.ended else None
         ratio = mean_s / self._quiet_latency_s if mean_s is not None and self._quiet_latency_s else None

@@ -25,10 +25,11 @@ from segue.wire import RevisionPhase, Tier
 from segue_sidecar.api.app import make_app
 from segue_sidecar.api.services import Services
 from segue_sidecar.books import Books, RevisionEntry, VoiceEntry
-from segue_sidecar.child import Nursery
+from segue_sidecar.child import ChildFailed, ChildKind, Nursery
 from segue_sidecar.commands import Commands
 from segue_sidecar.config import Config
 from segue_sidecar.contact import Contact
+from segue_sidecar.engines import all_places
 from segue_sidecar.evidence import Evidence
 from segue_sidecar.feed import StateFeed
 from segue_sidecar.journal import Journal, Replayed
@@ -54,6 +55,7 @@ class _Parts:
 
     memory: HostMemory
     pacer: Pacer
+    nursery: Nursery
     switchboard: Switchboard
     residency: Residency
     recovery: Recovery
@@ -135,6 +137,7 @@ class Sidecar:
         return {
             "reception": parts.reception.run(),
             "recovery": self._recover(parts),
+            "builds": self._ask_engines(parts),
             "upkeep": every(1.0, parts.upkeep.second),
             "pacing": every(PACE_EVERY_S, parts.pacing.round),
             "pacer": parts.pacer.run(),
@@ -145,6 +148,18 @@ class Sidecar:
         deadlines = self._config.deadlines
         await parts.recovery.run(deadline_s=deadlines.hello_s, hash_deadline_s=deadlines.prove_s)
         parts.services.commands.rearm()
+
+    async def _ask_engines(self, parts: _Parts) -> None:
+        """Engines are only ever imported in children; what the journal says of them stands until one has answered."""
+        places = all_places(self._config.engines)
+        try:
+            answer = await parts.nursery.run(
+                ChildKind.BUILDS, {"places": places}, deadline_s=self._config.deadlines.prove_s
+            )
+        except ChildFailed as error:
+            logger.error("the engines' build ids are not known: %s", error)
+            return
+        self._books.record_builds(answer["builds"])
 
     # --- putting it together ----------------------------------------------------------------------------------------
 
@@ -191,6 +206,7 @@ class Sidecar:
         return _Parts(
             memory=memory,
             pacer=pacer,
+            nursery=nursery,
             switchboard=switchboard,
             residency=residency,
             recovery=recovery,
@@ -214,7 +230,7 @@ class Sidecar:
             config=config, books=books, commands=commands, memory=memory, residency=residency, nursery=nursery
         )
         feed = StateFeed(
-            pod=config.pod, books=books, switchboard=switchboard, memory=memory, engine_builds=self._engine_builds
+            pod=config.pod, books=books, switchboard=switchboard, memory=memory, engine_builds=lambda: books.builds
         )
         highest = max((voice.fence.term for voice in books.voices.values()), default=0)
         return Services(
@@ -240,10 +256,6 @@ class Sidecar:
         switchboard.on_failed = residency.fail
         switchboard.on_deaths = deaths
         commands.on_let_go = probing.let_go
-
-    def _engine_builds(self) -> dict[str, str]:
-        """As far as they were met: engines are only ever imported in children."""
-        return {entry.request.engine: entry.build for entry in self._books.revisions() if entry.build}
 
     def _readiness(self, recovery: Recovery, switchboard: Switchboard) -> Callable[[], list[str]]:
         def waiting_for() -> list[str]:

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 _FLUSH_ABOVE = 32
 _DEATHS_TO_MUTE = 2
 _FLUSH_S = 10.0
+_RESIDENT = (RevisionPhase.VERIFYING, RevisionPhase.OFFERING, RevisionPhase.READY)
 _OFFERED = (RevisionPhase.OFFERING, RevisionPhase.READY)
 
 
@@ -282,13 +283,19 @@ class Switchboard:
                 self.settle_revision(entry)
 
     def needed_handles(self) -> set[int]:
-        """Handles that a joining worker must be ready for: active, candidate, previous under a watch, armed."""
-        return {
-            handle
-            for voice in self._books.voices.values()
-            for revision in voice.protected
-            if (handle := self._handle(voice, revision)) and voice.revisions[revision].phase is RevisionPhase.READY
-        }
+        """Handles that a joining worker must be ready for: what words name now, and the ways back.
+
+        A word may still name a handle whose revision is being loaded anew: nobody can join before it is replaced,
+        unless that loading failed, since then nothing would ever let anybody in.
+        """
+        needed: set[int] = set()
+        for voice in self._books.voices.values():
+            entries = [voice.revisions[name] for name in voice.protected if name in voice.revisions]
+            needed.update(one.handle for one in entries if one.handle is not None and one.phase in _RESIDENT)
+            lost = self._spoken(voice) - {one.handle for one in entries}
+            if any(one.phase is not RevisionPhase.FAILED and one.handle not in self._spoken(voice) for one in entries):
+                needed |= lost
+        return needed
 
     def part_from(self, worker: Worker) -> None:
         """The connection is lost: whoever waits for this worker waits no longer."""
@@ -360,7 +367,8 @@ class Switchboard:
                     self.retire_from(worker, handle)
 
     def _spoken(self, voice: VoiceEntry) -> frozenset[int]:
-        assert self.page is not None
+        if self.page is None:
+            return frozenset()
         try:
             return self.page.load(voice.slot).handles
         except MemoryError_:

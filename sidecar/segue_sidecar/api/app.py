@@ -40,7 +40,8 @@ MAX_WAIT_S = 60.0
 
 _NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _VOICE = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
-_ANY = (404, 409, 413, 421, 422, 507)
+_ANY = (400, 404, 409, 413, 421, 422, 507)
+_OLDEST_WIRE = max(1, WIRE_VERSION - 1)
 
 Namespace = Annotated[str, Path(pattern=_NAME)]
 Name = Annotated[str, Path(pattern=_VOICE)]
@@ -61,23 +62,21 @@ def make_app(services: Services) -> Any:
     _add_reads(app, services)
     _add_revisions(app, services)
     _add_pointer(app, services)
-    return FastLane(BodyLimit(app, most_bytes=MAX_BODY_BYTES), services)
+    return BodyLimit(FastLane(app, services), most_bytes=MAX_BODY_BYTES)
 
 
 def _addressed(services: Services) -> Any:
     """Every call says which pod it means; one with the leader's term counts as contact."""
+    this_pod = Header(alias=HEADER_POD, json_schema_extra={"enum": [services.pod_uid]})
 
     async def check(
-        pod: Annotated[str, Header(alias=HEADER_POD, max_length=253)],
-        term: Annotated[int | None, Header(alias=HEADER_TERM, ge=0, lt=10**18)] = None,
-        wire: Annotated[int, Header(alias=HEADER_WIRE, ge=1, le=1000)] = WIRE_VERSION,
+        pod: str = this_pod,
+        term: Annotated[int, Header(alias=HEADER_TERM, ge=0, lt=10**18, description="0: nobody's.")] = 0,
+        wire: Annotated[int, Header(alias=HEADER_WIRE, ge=_OLDEST_WIRE, le=WIRE_VERSION + 1)] = WIRE_VERSION,
     ) -> None:
         if pod != services.pod_uid:
             raise WrongPod(f"this is pod {services.pod_uid}, not {pod}: look the address up again")
-        if abs(wire - WIRE_VERSION) > 1:
-            raise WrongPod(f"this sidecar speaks wire version {WIRE_VERSION}, not {wire}: upgrade it")
-        if term is not None:
-            services.contact.heard(term)
+        services.contact.heard(term)
 
     return check
 

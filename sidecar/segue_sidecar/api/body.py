@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from segue_sidecar.api.errors import error_response
 
 _Scope = dict[str, Any]
 
 
-class _TooLarge(Exception):
-    """Raised inside `receive`, so that whoever reads the body stops."""
+class _TooLarge(HTTPException):
+    """Raised inside `receive`, so that whoever reads the body stops; FastAPI lets nothing else through."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(413, f"the body has more than {most_bytes} bytes, which no command needs")
 
 
 class BodyLimit:
@@ -25,7 +30,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         if _announced(scope) > self._most_bytes:
-            await self._refuse(scope, receive, send)
+            await _refuse(_TooLarge(self._most_bytes), scope, receive, send)
             return
         seen = 0
 
@@ -34,22 +39,19 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._most_bytes:
-                raise _TooLarge
+                raise _TooLarge(self._most_bytes)
             return message
 
         try:
             await self.app(scope, counted, send)
-        except _TooLarge:
-            await self._refuse(scope, receive, send)
+        except _TooLarge as error:
+            await _refuse(error, scope, receive, send)
 
-    async def _refuse(self, scope: _Scope, receive: Any, send: Any) -> None:
-        answer = error_response(
-            413,
-            reason="BodyTooLarge",
-            message=f"the body has more than {self._most_bytes} bytes, which no command needs",
-        )
-        answer.headers["connection"] = "close"
-        await answer(scope, receive, send)
+
+async def _refuse(error: _TooLarge, scope: _Scope, receive: Any, send: Any) -> None:
+    answer = error_response(413, reason="BodyTooLarge", message=error.detail)
+    answer.headers["connection"] = "close"
+    await answer(scope, receive, send)
 
 
 def _announced(scope: _Scope) -> int:

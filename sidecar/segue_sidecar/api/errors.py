@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from segue.control import REFUSALS
 from segue.errors import MemoryError_, PoolExhausted, SegueError
@@ -75,11 +76,20 @@ def install(app: FastAPI, *, on_refusal: Callable[[str], None]) -> None:
         return error_response(422, reason="InvalidCommand", message=sentence(error.errors()))
 
     @app.exception_handler(HTTPException)
-    async def on_http(_request: Request, error: HTTPException) -> Response:
-        reason = {404: "NotFound", 405: "MethodNotAllowed"}.get(error.status_code, "InvalidRequest")
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        reason = {404: "NotFound", 405: "MethodNotAllowed", 413: "BodyTooLarge"}.get(
+            error.status_code, "InvalidRequest"
+        )
         answer = error_response(error.status_code, reason=reason, message=str(error.detail))
-        answer.headers.update(error.headers or {})
+        if error.status_code == 405:
+            answer.headers["allow"] = ", ".join(_methods(app, request.url.path))
         return answer
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """What a path supports over all its routes; the router itself names those of the first."""
+    routes = [route for route in app.routes if isinstance(route, Route) and route.path_regex.fullmatch(path)]
+    return sorted({method for route in routes for method in route.methods or ()})
 
 
 def sentence(mistakes: Any) -> str:

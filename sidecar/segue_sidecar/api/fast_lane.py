@@ -95,14 +95,13 @@ class FastLane:
             return None
         try:
             fence = Fence.parse(said.get(_FENCE, b"").decode("ascii"))
-            term = int(said[_TERM]) if _TERM in said else None
+            term = int(said.get(_TERM, b"0"))
             command = Command(fence, uid.decode("ascii"))
         except ValueError:
             return None
-        if term is not None:
-            if not 0 <= term < 10**18:
-                return None
-            self._services.contact.heard(term)
+        if not 0 <= term < 10**18:
+            return None
+        self._services.contact.heard(term)
         return command
 
 

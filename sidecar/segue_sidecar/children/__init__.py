@@ -6,7 +6,9 @@ thread, the lowest priority, the highest badness for the OOM killer, and dies wi
 
 - `fetch`: files into the cache, digests, size limits, signature.
 - `prepare`: the engine reads the files; what it makes is written into arenas that the sidecar gave.
-- `prove`: maps the sealed arenas as a worker would, builds, warms up and speaks; or runs the whole verification.
+- `prove`: maps the sealed arenas as a worker would, builds, warms up and speaks.
+- `probe`: the whole verification, on request.
+- `builds`: asks each engine for its build id.
 - `rehash`: hashes arenas that workers gave back after a restart.
 
 Nothing here imports asyncio, FastAPI or pydantic models: starting one costs what its own work needs.

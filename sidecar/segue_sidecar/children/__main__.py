@@ -19,7 +19,7 @@ from pathlib import Path
 from segue.errors import SegueError
 from segue_sidecar.children.channel import Channel, JobError, cut
 
-_JOBS = ("fetch", "prepare", "prove", "probe", "rehash")
+_JOBS = ("fetch", "prepare", "prove", "probe", "rehash", "builds")
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 19
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segue.engine import PrepareOptions, ReferenceInput
-from segue.errors import DigestMismatch
+from segue.engine import Engine, PreparedVoice, PrepareOptions, ReferenceInput
+from segue.errors import DigestMismatch, WeightsError
 from segue.memory.arena import ArenaPlan, Step
 from segue_sidecar.children.channel import Channel
 from segue_sidecar.engines import load_engine
@@ -31,10 +31,22 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         os.close(fd)
     engine = load_engine(job["place"])
     files = {name: Path(path) for name, path in job["files"].items()}
-    prepared = engine.prepare(files, _options(job))
+    prepared = _prepare(engine, files, _options(job))
     plans = {name: ArenaPlan.of(part) for name, part in prepared.parts.items()}
     _fill(plans, channel)
     return {"build": engine.build_id, "parts": len(prepared.parts)}
+
+
+def _prepare(engine: Engine, files: Mapping[str, Path], options: PrepareOptions) -> PreparedVoice:
+    """Let the engine read; a refusal names a file as the spec does, not by the digest that the cache knows it by."""
+    try:
+        return engine.prepare(files, options)
+    except WeightsError as error:
+        message = str(error)
+        for name, path in files.items():
+            for shown in (f"{name} ({path.name})", str(path), path.name):
+                message = message.replace(shown, name)
+        raise type(error)(message) from error
 
 
 def _options(job: Mapping[str, Any]) -> PrepareOptions:

@@ -165,7 +165,7 @@ def test_windows_count_what_listeners_heard() -> None:
             first, second = await load(world, client, 1), await load(world, client, 2, fails=True)
             await flip(world, client, first)
             await flip(world, client, first, candidate=second, weight=5000, mode=CanaryMode.SPLIT)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(40):
                 while True:
                     document = await client.windows(VOICE)
                     heard = document.revisions.get(second)
@@ -264,7 +264,7 @@ def test_descriptors_do_not_grow_over_swaps() -> None:
                 await until(client, lambda state, gone=active: gone not in state.voices[VOICE].revisions)  # type: ignore[misc]
                 active = following
                 counts.append(len(os.listdir(descriptors)))  # noqa: PTH208 - counting, not walking
-            assert counts[-1] <= counts[1], counts
+            assert max(counts[3:]) <= max(counts[:3]), counts
 
     asyncio.run(story())
 
