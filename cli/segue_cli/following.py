@@ -60,7 +60,7 @@ class Goal:
             return None
         if voice["status"]["observedGeneration"] < max(self.generation, _generation(voice)):
             return None
-        if voice["status"]["phase"] != "Idle":
+        if voice["status"]["phase"] != "Idle" or _has_more_to_do(voice):
             return None
         for kind in ("Promoted", "Stalled"):
             condition = condition_of(voice, kind)
@@ -72,6 +72,12 @@ class Goal:
 def condition_of(voice: Document, kind: str) -> Document | None:
     """A condition by its type."""
     return next((each for each in voice["status"]["conditions"] if each["type"] == kind), None)
+
+
+def _has_more_to_do(voice: Document) -> bool:
+    """Whether a newer spec is about to be rolled out: what is said of the one before does not count any more."""
+    condition = condition_of(voice, "Reconciling")
+    return condition is not None and condition["status"] == "True"
 
 
 def _generation(voice: Document) -> int:

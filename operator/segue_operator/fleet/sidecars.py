@@ -9,11 +9,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
-from segue.errors import ControlUnreachable, NotFound
+from segue.errors import ControlUnreachable, InvalidCommand, NotFound
 from segue.model import VoiceModel
 from segue.rollout import (
     Command,
@@ -31,14 +31,26 @@ from segue.rollout import (
     sort_pods,
     view_pod,
 )
-from segue.wire import Fence, PointerResult, StateDocument, WindowsDocument
+from segue.rollout.snapshot import RevisionView
+from segue.wire import Fence, PointerResult, RevisionPhase, StateDocument, WindowsDocument
 from segue_operator.fleet.pod import Pod, fence_of
 
 EVIDENCE_S = 3600
 ALWAYS_THERE = datetime.fromtimestamp(0, UTC)
 """A pod of one machine was there before any rollout: a sidecar that is started again still belongs to it."""
 
+REFUSAL_S = 60.0
+"""How long a refused revision counts as failed before the sidecar, which may be configured anew, is asked again."""
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A sidecar would not even begin with a revision: a source outside the allowed ones, an engine it has not."""
+
+    view: RevisionView
+    until_monotonic_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +61,14 @@ class SidecarFleet:
     ----------
     evidence
         The latest buckets by (pod, voice), for people who ask.
+    refusals
+        By (pod, voice, revision): no sidecar keeps what it never took, and without a reason the rollout would wait
+        for its deadline.
     """
 
     pods: dict[str, Pod]
     evidence: dict[tuple[str, str], WindowsDocument] = field(default_factory=dict)
+    refusals: dict[tuple[str, str, str], Refusal] = field(default_factory=dict)
 
     def add(self, pods: Iterable[Pod]) -> None:
         """More pods, before `run`."""
@@ -67,7 +83,16 @@ class SidecarFleet:
         windows = await self._windows(pod, voice.key) if evidence and state is not None else None
         facts = PodFacts(uid=pod.uid, name=pod.name, created_at=ALWAYS_THERE)
         sighting = Sighting(state=state, windows=windows, clock_ahead_s=pod.offset.offset_ns / 1e9)
-        return view_pod(facts, sighting, voice)
+        return self._with_refusals(view_pod(facts, sighting, voice), voice.key)
+
+    def _with_refusals(self, view: PodView, key: str) -> PodView:
+        now_s = time.monotonic()
+        refused = {
+            revision: refusal.view
+            for (pod, voice, revision), refusal in self.refusals.items()
+            if (pod, voice) == (view.uid, key) and now_s < refusal.until_monotonic_s
+        }
+        return replace(view, revisions={**refused, **view.revisions}) if view.in_reach and refused else view
 
     async def _windows(self, pod: Pod, key: str) -> WindowsDocument | None:
         since_s = int(datetime.now(UTC).timestamp() + pod.offset.offset_ns / 1e9) - EVIDENCE_S
@@ -85,7 +110,21 @@ class SidecarFleet:
         """See `ports.Fleet`."""
         target = self.pods[pod]
         with target.sending(voice.key, fence):
-            await _carry_out(command, target, voice, fence)
+            try:
+                await _carry_out(command, target, voice, fence)
+            except InvalidCommand as error:
+                if isinstance(command, EnsureRevision):
+                    self._note_refusal(pod, voice.key, command.source.revision, error)
+                raise
+        if isinstance(command, DropRevision):
+            self.refusals.pop((pod, voice.key, command.revision), None)
+
+    def _note_refusal(self, pod: str, key: str, revision: str, error: InvalidCommand) -> None:
+        reason, _, message = str(error).partition(": ")
+        if not reason.isidentifier():
+            reason, message = type(error).__name__, str(error)
+        view = RevisionView(revision=revision, phase=RevisionPhase.FAILED, reason=reason, message=message)
+        self.refusals[pod, key, revision] = Refusal(view, time.monotonic() + REFUSAL_S)
 
     async def release(self, voice: VoiceModel, *, next_fence: Callable[[], Fence]) -> bool:
         """See `ports.Fleet`."""
