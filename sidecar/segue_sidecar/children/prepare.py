@@ -1,8 +1,8 @@
 """The preparing child: the engine reads hostile files here, and what it makes is laid into arenas.
 
 It first says which parts there are, with digest and size. The sidecar answers with memory for those that are not
-resident yet: parts that revisions share are written once. The sidecar seals what was written, and another child hashes
-it; nothing that this process says is believed.
+resident yet: parts that revisions share are written once. This process seals what it wrote, since that takes the kernel
+milliseconds; the sidecar checks the seals, and another child hashes it: nothing that this process says is believed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from segue.engine import Engine, PreparedVoice, PrepareOptions, ReferenceInput
 from segue.errors import DigestMismatch, WeightsError
-from segue.memory.arena import ArenaPlan, Step
+from segue.memory.arena import ArenaPlan, Step, seal
 from segue_sidecar.children.channel import Channel
 from segue_sidecar.engines import load_engine
 
@@ -71,6 +71,7 @@ def _fill(plans: Mapping[str, ArenaPlan], channel: Channel) -> None:
     for name, fd in zip(names, fds, strict=True):
         plan, before = plans[name], done
         written = plan.write(fd, step=_step(channel, before=before, total=total))
+        seal(fd)
         os.close(fd)
         done += plan.total_bytes
         if written != plan.digest:
