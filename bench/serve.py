@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from rich.table import Table
+
 from bench.cast import Cast, enter, make_cast, make_shots
 from bench.harness import Stack, commanding, running_stack
-from bench.table import Options, at_least, at_most, note, parse_options, print_lines, tell
+from bench.table import CONSOLE, Options, at_least, at_most, note, parse_options, print_lines, tell
 from segue_cli.measure.environment import environment, write_report
 from segue_cli.measure.latency import Spread, latencies_ms
 from segue_cli.measure.load import LoadGenerator
@@ -45,11 +47,29 @@ FULL = Size(step_s=10, rounds=5, cache_requests=500, overhead_pairs=200, overloa
 SHORT = Size(step_s=2.5, rounds=2, cache_requests=100, overhead_pairs=40, overload_requests=150)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One concurrency."""
+
+    per_s: float
+    latency_ms: Spread
+    first_audio_ms: Spread
+    """Of streaming answers."""
+
+    def as_json(self) -> dict[str, object]:
+        """For the report."""
+        return {
+            "requests_per_s": round(self.per_s, 1),
+            "latency_ms": self.latency_ms.as_json(),
+            "first_audio_ms": self.first_audio_ms.as_json(),
+        }
+
+
 @dataclass(slots=True)
 class Findings:
     """Everything that was measured."""
 
-    steps: dict[int, dict[str, object]] = field(default_factory=dict)
+    steps: dict[int, Step] = field(default_factory=dict)
     on_per_s: list[float] = field(default_factory=list)
     off_per_s: list[float] = field(default_factory=list)
     cache_hit_ms: Spread = field(default_factory=lambda: Spread.of([]))
@@ -89,11 +109,9 @@ async def sweep(stack: Stack, shots: Sequence[Shot], findings: Findings, size: S
     for concurrency in CONCURRENCIES:
         records = await load_for(stack, shots, concurrency=concurrency, seconds=size.step_s)
         first = [record.first_audio_ns / 1e6 for record in records if record.ok and record.shot in streaming]
-        findings.steps[concurrency] = {
-            "requests_per_s": round(rate_of(records), 1),
-            "latency_ms": Spread.of(latencies_ms(records)).as_json(),
-            "first_audio_ms": Spread.of(first).as_json(),
-        }
+        findings.steps[concurrency] = Step(
+            per_s=rate_of(records), latency_ms=Spread.of(latencies_ms(records)), first_audio_ms=Spread.of(first)
+        )
         _count(findings, records)
         tell(f"{concurrency:3} listeners: {rate_of(records):.1f}/s")
 
@@ -214,6 +232,18 @@ async def measure(size: Size) -> Findings:
     return findings
 
 
+def print_steps(findings: Findings) -> None:
+    """Throughput and latency by the number of listeners."""
+    table = Table(title="serve", title_justify="left", title_style="bold", header_style="dim")
+    for column in ("listeners", "answers/s", "p50 ms", "p99 ms", "max ms", "first audio p50 ms", "p99 ms"):
+        table.add_column(column, justify="right")
+    for number, step in findings.steps.items():
+        latency, first = step.latency_ms, step.first_audio_ms
+        figures = (latency.p50, latency.p99, latency.max, first.p50, first.p99)
+        table.add_row(str(number), f"{step.per_s:.1f}", *(f"{figure:.1f}" for figure in figures))
+    CONSOLE.print(table)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; 1 where a promise is broken."""
     options: Options = parse_options("serve", arguments)
@@ -221,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured_in = environment()
     findings = asyncio.run(measure(size))
     figures = {
-        "concurrency": {str(number): step for number, step in findings.steps.items()},
+        "concurrency": {str(number): step.as_json() for number, step in findings.steps.items()},
         "batching_speedup": round(findings.batching_speedup, 3),
         "cache_hit_ms": findings.cache_hit_ms.as_json(),
         "overhead_ms": findings.overhead_ms.as_json(),
@@ -235,17 +265,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
     }
     write_report(options.out / "serve.json", figures, measured_in)
+    print_steps(findings)
     lines = [
-        *(
-            note(f"{number} listeners", f"{step['requests_per_s']}/s, latency {step['latency_ms']}")
-            for number, step in findings.steps.items()
-        ),
         at_least("batching speed-up at 16", findings.batching_speedup, 1.0, digits=3),
         at_most("cache hit, p50", findings.cache_hit_ms.p50, 2, unit=" ms"),
         at_most("overhead over the bare engine, p50", findings.overhead_ms.p50, 3, unit=" ms"),
         at_most("failed", sum(findings.wrong.values()), 0),
         at_least("overload refused at once, nothing timed out", int(bool(findings.overload["at_once"])), 1),
-        note("overload", str(findings.overload)),
+        note("overload: served / refused", f"{findings.overload['served']} / {findings.overload['refused_429']}"),
     ]
     return 0 if print_lines("serve", lines) else 1
 
