@@ -36,6 +36,8 @@ from segue_sidecar.journal import Journal, JournalError
 logger = logging.getLogger(__name__)
 
 EVENTS_KEPT = 50
+HANDLES_KEPT = 512
+"""More than that, and those of revisions that are gone are forgotten: their last requests were counted long ago."""
 _STEPS = 20
 """Progress is shown in 5 % steps, so that a long-poll of the state does not spin."""
 
@@ -213,7 +215,15 @@ class Books:
         entry.handle = self._next_handle
         self._next_handle += 1
         self.handles[entry.handle] = (str(entry.voice), entry.revision)
+        self._forget_old_handles()
         return entry.handle
+
+    def _forget_old_handles(self) -> None:
+        """Those of revisions that went long ago: nothing of theirs is counted any more."""
+        if len(self.handles) > HANDLES_KEPT:
+            for handle in sorted(self.handles)[: -HANDLES_KEPT // 2]:
+                if self.by_handle(handle) is None:
+                    del self.handles[handle]
 
     def note_handle(self, handle: int) -> None:
         """A worker knows this handle, whatever the journal says: it is never given away again."""

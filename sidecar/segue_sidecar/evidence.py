@@ -10,7 +10,7 @@ restart the next reading of a worker is taken against those, so that nothing is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from segue_sidecar.journal import Journal
 from segue_sidecar.workers import Worker
 
 KEPT_S = 3600
+KEPT_WHEN_GONE_S = 60
 DIED = "died"
 _TEXTS_AT = RowCell.TEXTS - RowCell.ADMITTED
 """The bitmap of texts never shrinks, so it says nothing about growth."""
@@ -91,6 +92,7 @@ class Evidence:
         self._journal = journal
         self._records: dict[Owner, _Record] = {}
         self._seen: dict[str, dict[int, Counters]] = {}
+        self._closed: dict[str, set[int]] = {}
         self._closed_s = 0
 
     # --- taking in --------------------------------------------------------------------------------------------------
@@ -120,17 +122,22 @@ class Evidence:
         for owner, count in lost.items():
             tally = self._tally(owner, now_s)
             tally.errors[DIED] = tally.errors.get(DIED, 0) + count
+        self._closed.pop(_key(worker), None)
         self._journal.remove(f"seen {_key(worker)}")
         return lost
 
     def _read(self, worker: Worker, total: Sample, *, now_s: float) -> None:
         seen = self._seen.setdefault(_key(worker), {})
-        for handle, row in worker.stats.rows().items():
+        closed = self._closed.setdefault(_key(worker), set())
+        for handle, row in worker.stats.rows(skip=closed).items():
             owner = self._owner_of(handle)
             if owner is None:
                 continue
-            grown = row.counters.since(seen.get(handle, Counters()))
-            seen[handle] = row.counters
+            if row.retired:
+                closed.add(handle)
+            grown = row.counters.since(seen.pop(handle, Counters()))
+            if not row.retired:
+                seen[handle] = row.counters
             self._add(owner, grown, now_s=now_s)
             total.ended += grown.latency.total
             total.latency_s += grown.latency.sum_s
@@ -151,15 +158,15 @@ class Evidence:
         start_s = int(now_s) // BUCKET_S * BUCKET_S
         return self._records.setdefault(owner, _Record()).buckets.setdefault(start_s, _Tally())
 
-    def expire(self, *, now_s: float | None = None) -> None:
-        """Forget what is older than an hour."""
+    def expire(self, *, resident: Container[Owner], now_s: float | None = None) -> None:
+        """Forget what is older than an hour; of revisions that left the pod, what is older than a minute."""
         now_s = time.time() if now_s is None else now_s
-        oldest_s = int(now_s) - KEPT_S
         for owner, record in list(self._records.items()):
+            oldest_s = int(now_s) - (KEPT_S if owner in resident else KEPT_WHEN_GONE_S)
             for start_s in [start for start in record.buckets if start + BUCKET_S <= oldest_s]:
                 del record.buckets[start_s]
                 self._journal.remove(_bucket_key(owner, start_s))
-            if not record.buckets and time.monotonic() - record.last_used_s > KEPT_S:
+            if not record.buckets and owner not in resident:
                 del self._records[owner]
 
     # --- giving out -------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class Upkeep:
         """Everything that is due once a second, the most urgent first."""
         if self._switchboard.page is not None:
             self._switchboard.page.beat(term=self._contact.term)
-        self._evidence.expire()
+        self._evidence.expire(resident={(str(one.voice), one.revision) for one in self._books.revisions()})
         self._reception.bury_the_dead()
         self._judge_watches()
         self._end_hung_offers()

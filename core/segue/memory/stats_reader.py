@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from segue.errors import ArenaCorrupt
@@ -221,10 +221,16 @@ class StatsReader:
             batch_sizes=tuple(sizes),
         )
 
-    def rows(self) -> dict[int, RowReading]:
-        """Every revision that the worker has a row for, by handle; rows that change hands are left out."""
+    def rows(self, *, skip: Container[int] = ()) -> dict[int, RowReading]:
+        """Every revision that the worker has a row for, by handle; rows that change hands are left out.
+
+        Parameters
+        ----------
+        skip
+            Handles not to read: a long-lived worker has a thousand rows of revisions that it let go long ago.
+        """
         handles = self._cells[layout.ROWS_AT :: layout.ROW_CELLS].tolist()
-        readings = (self._row(index) for index, handle in enumerate(handles) if handle)
+        readings = (self._row(index) for index, handle in enumerate(handles) if handle and handle not in skip)
         return {reading.handle: reading for reading in readings if reading is not None}
 
     def slot(self, slot: int) -> SlotReading:

@@ -134,9 +134,26 @@ def test_an_hour_is_kept(tmp_path: Path, served: Served) -> None:
     made, journal = evidence(tmp_path)
     served.speak(1, Outcome.SUCCESS)
     made.sample([served.worker], now_s=START_S)
-    made.expire(now_s=START_S + 3500)
+    resident = {(VOICE, REVISION)}
+    made.expire(resident=resident, now_s=START_S + 3500)
     assert totals(made)["successes"] == 1
-    made.expire(now_s=START_S + 3700)
+    made.expire(resident=set(), now_s=START_S + 30)
+    assert totals(made)["successes"] == 1
+    made.expire(resident=resident, now_s=START_S + 3700)
+    assert totals(made)["successes"] == 0
+    journal.close()
+
+
+def test_a_revision_that_was_let_go_is_counted_to_its_end_and_then_left_alone(tmp_path: Path, served: Served) -> None:
+    made, journal = evidence(tmp_path)
+    served.speak(1, Outcome.SUCCESS, times=2)
+    made.sample([served.worker], now_s=START_S)
+    served.speak(1, Outcome.SUCCESS)
+    served.page.retire_row(1)
+    made.sample([served.worker], now_s=START_S)
+    made.sample([served.worker], now_s=START_S)
+    assert totals(made)["successes"] == 3
+    made.expire(resident=set(), now_s=START_S + 80)
     assert totals(made)["successes"] == 0
     journal.close()
 
