@@ -12,10 +12,16 @@ _UNKNOWN_BYTES = 0xFFFF_FFFF
 _WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
-def to_s16(samples: NDArray[np.float32]) -> bytes:
-    """`(samples,) float32` as signed 16-bit little-endian PCM; what is outside [-1, 1] is clipped."""
+def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    """`(samples,) float32` as 16-bit integers; what is outside [-1, 1] is clipped."""
     scaled = np.clip(samples, -1.0, 1.0) * np.float32(32767.0)
-    return bytes(np.rint(scaled).astype("<i2").data)
+    rounded: NDArray[np.int16] = np.rint(scaled).astype("<i2")
+    return rounded
+
+
+def to_s16(samples: NDArray[np.float32]) -> bytes:
+    """The same as signed 16-bit little-endian PCM."""
+    return bytes(to_int16(samples).data)
 
 
 def wav_header(rate: int) -> bytes:

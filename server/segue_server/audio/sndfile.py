@@ -7,11 +7,16 @@ drops whatever it writes anywhere but at the end.
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+
+from segue_server.audio.raw import to_int16
+
+Samples: TypeAlias = NDArray[np.float32]
 
 OPUS_COMPRESSION = 0.7
 """libsndfile's scale; 80 kbit/s or so. At its default of 33 libopus takes twice the time for less."""
@@ -61,14 +66,15 @@ class StreamEncoder:
 
     cheap = False
 
-    def __init__(self, rate: int, **settings: Any) -> None:
-        """`settings` go to `soundfile.SoundFile`."""
+    def __init__(self, rate: int, *, convert: Callable[[Samples], NDArray[Any]], **settings: Any) -> None:
+        """Samples go through `convert`, `settings` to `soundfile.SoundFile`."""
+        self._convert = convert
         self._pipe = _Pipe()
         self._file = soundfile.SoundFile(self._pipe, "w", samplerate=rate, channels=1, **settings)
 
-    def feed(self, samples: NDArray[np.float32]) -> bytes:
+    def feed(self, samples: Samples) -> bytes:
         """Encode a piece."""
-        self._file.write(samples)
+        self._file.write(self._convert(samples))
         return self._pipe.take()
 
     def finish(self) -> bytes:
@@ -93,9 +99,9 @@ class WholeFlacEncoder:
             self._buffer, "w", samplerate=rate, channels=1, format="FLAC", subtype="PCM_16"
         )
 
-    def feed(self, samples: NDArray[np.float32]) -> bytes:
+    def feed(self, samples: Samples) -> bytes:
         """Encode a piece; nothing is handed out before the end."""
-        self._file.write(samples)
+        self._file.write(to_int16(samples))
         return b""
 
     def finish(self) -> bytes:
@@ -110,12 +116,12 @@ class WholeFlacEncoder:
 
 def flac_encoder(rate: int) -> StreamEncoder:
     """FLAC, 16 bit, of unknown length."""
-    return StreamEncoder(rate, format="FLAC", subtype="PCM_16")
+    return StreamEncoder(rate, convert=to_int16, format="FLAC", subtype="PCM_16")
 
 
 def opus_encoder(rate: int) -> StreamEncoder:
     """Opus in Ogg, in pages short enough to stream."""
-    encoder = StreamEncoder(rate, format="OGG", subtype="OPUS", compression_level=OPUS_COMPRESSION)
+    encoder = StreamEncoder(rate, convert=np.asarray, format="OGG", subtype="OPUS", compression_level=OPUS_COMPRESSION)
     _shorten_pages(encoder._file)
     return encoder
 
