@@ -112,7 +112,9 @@ def _promoted(view: View, status: Status) -> _Said:
     )
     if status.phase is Phase.ROLLING_BACK and status.rollback is not None:
         return "Promoted", _FALSE, "RollingBack", status.rollback.message
-    if is_stalled(view, status) or (status.phase is Phase.IDLE and rolled_back):
+    if is_stalled(view, status):  # which may be about an older failure than the latest rollback
+        return "Promoted", _FALSE, "RolledBack", status.message
+    if status.phase is Phase.IDLE and rolled_back:
         return "Promoted", _FALSE, "RolledBack", last.message if last is not None else status.message
     if status.phase is Phase.IDLE and view.wanted.revision == status.stable_revision:
         return "Promoted", _TRUE, "Confirmed", f"{short(status.stable_revision)} is confirmed"
