@@ -230,9 +230,13 @@ class Arena:
         return start, start + len(self._map)
 
     def prefault(self) -> None:
-        """Map every page now (MADV_POPULATE_READ), so that the first request does not (advice before Linux 5.14)."""
+        """Map every page now (MADV_POPULATE_READ), so that the first request does not (advice before Linux 5.14).
+
+        In steps: `madvise` keeps the interpreter's lock, and other threads of a worker answer requests meanwhile.
+        """
         try:
-            self._map.madvise(MADV_POPULATE_READ)
+            for start in range(0, len(self._map), STEP_BYTES):
+                self._map.madvise(MADV_POPULATE_READ, start, min(STEP_BYTES, len(self._map) - start))
         except OSError:
             self._map.madvise(mmap.MADV_WILLNEED)
 
