@@ -403,7 +403,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         *(at_most(name.replace("_", " "), int(str(figures[name])), 0) for name in names),
         note("requests", f"{len(records):,}"),
     ]
-    return 0 if print_lines("crash", lines) else 1
+    return 0 if print_lines("crash", lines, short=options.short) else 1
 
 
 if __name__ == "__main__":

@@ -177,13 +177,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_report(options.out / "memory.json", figures, measured_in)
     lines = [
         at_least("swaps", len(ledger.pss_bytes), size.swaps),
-        at_most("PSS, last window / second window", float(str(figures["pss_growth_ratio"])), 1.01, digits=4),
+        at_most(
+            "PSS, last window / second window", float(str(figures["pss_growth_ratio"])), 1.01, digits=4, needs_full=True
+        ),
         at_most("growth of open descriptors", int(str(figures["fds_growth"])), 0),
         at_most("arena peak / budget", float(str(figures["peak_over_budget"])), 1.0, digits=3),
         at_most("requests failed meanwhile", ledger.failed.total(), 0),
         note("PSS of all processes at the end", f"{ledger.pss_bytes[-1] / MIB:.1f} MiB"),
     ]
-    return 0 if print_lines("memory", lines) else 1
+    return 0 if print_lines("memory", lines, short=options.short) else 1
 
 
 if __name__ == "__main__":

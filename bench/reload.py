@@ -300,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lines += [at_most("segue: failed", failed, 0), at_most("segue: mixed", outcome.mixed, 0)]
         else:
             lines += [note(f"{name}: failed", f"{failed}"), note(f"{name}: mixed", f"{outcome.mixed}")]
-    return 0 if print_lines(f"reload, {size.swaps} swaps each", lines) else 1
+    return 0 if print_lines(f"reload, {size.swaps} swaps each", lines, short=options.short) else 1
 
 
 if __name__ == "__main__":
