@@ -15,10 +15,12 @@ NAMES = ("swap", "memory", "crash", "serve", "reload")
 def main() -> int:
     """`python -m bench [NAME…] [--short] [--out DIR]`."""
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which; all when none is named")
-    parser.add_argument("--short", action="store_true")
-    parser.add_argument("--out", default="build/bench")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(NAMES)}; all when none is named")
+    parser.add_argument("--short", action="store_true", help="CI's short form: the same steps, fewer of each")
+    parser.add_argument("--out", default="build/bench", help="folder of the JSON reports")
     options = parser.parse_args()
+    if unknown := set(options.names).difference(NAMES):
+        parser.error(f"there is no bench {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     arguments = [*(["--short"] if options.short else []), "--out", options.out]
     broken = []
     for name in options.names or NAMES:
