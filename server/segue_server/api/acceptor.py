@@ -1,9 +1,9 @@
 """Takes connections from the socket that all workers share, one at a time.
 
 asyncio's own server takes as many as are waiting whenever the socket is readable, so that one worker may end up with
-all of a client's connections while the others idle. Taking one per turn, and a moment later while this worker has more
-to do than it can, leaves the next connection to whoever is free. It also lets a draining worker stop to accept without
-closing what it has.
+all of a client's connections while the others idle. Taking one per turn, and a moment later the more this worker has,
+leaves the next connection to whoever has fewest. It also lets a draining worker stop to accept without closing what it
+has.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ GRACE_S = 0.25
 """How long idle connections of a worker that stops may still send what is on its way."""
 POLITE_GRACE_S = 10.0
 """The same for a worker that is replaced: clients get a `Connection: close` with their next answer."""
-HESITATE_S = 0.002
+HESITATE_S = 0.00025
+MOST_HESITATIONS = 40
 
 log = logging.getLogger(__name__)
 
@@ -179,8 +180,9 @@ class Worker:
         return Acceptor(sock, protocol=protocol, hesitate_s=self._hesitate_s)
 
     def _hesitate_s(self) -> float:
-        """Leave a connection to the others for a moment for each answer that is being made here."""
-        return HESITATE_S * min(4, self._studio.waiting) if self._config.workers > 1 else 0.0
+        """Leave a connection to the others for a moment for each one that is here already: who has fewest is first."""
+        held = min(MOST_HESITATIONS, len(self._connections.connections))
+        return HESITATE_S * held if self._config.workers > 1 else 0.0
 
     # --- while it lives ---------------------------------------------------------------------------------------------
 

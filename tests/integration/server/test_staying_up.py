@@ -176,6 +176,37 @@ def test_stopping_finishes_what_is_under_way(tmp_path: Path) -> None:
     run(tmp_path, scenario, part=tone_part(HZ, step_s=0.005))
 
 
+def test_connections_are_spread_over_the_workers(tmp_path: Path) -> None:
+    async def scenario(served: Served) -> None:
+        asking = [asyncio.create_task(served.speak(f"{number} {LONG}")) for number in range(16)]
+        await served.sidecar.until(lambda: in_flight(served) == 16)
+        shares = [
+            sum(row.counters.in_flight for row in worker.stats.rows().values()) for worker in served.sidecar.live()
+        ]
+        assert [(await task).status_code for task in asking] == [200] * 16
+        assert min(shares) >= 3
+
+    run(tmp_path, scenario, part=tone_part(HZ, step_s=0.005), workers=2)
+
+
+def test_the_workers_end_with_their_supervisor_and_finish_what_they_have(tmp_path: Path) -> None:
+    async def scenario(served: Served) -> None:
+        pids = [worker.pid for worker in served.sidecar.live()]
+        asking = [asyncio.create_task(served.speak(f"{number} {LONG}")) for number in range(4)]
+        await served.sidecar.until(lambda: in_flight(served) == 4)
+        served.process.kill()
+        assert [(await task).status_code for task in asking] == [200] * 4
+        await served.sidecar.until(lambda: not any(is_alive(pid) for pid in pids))
+
+    def is_alive(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except FileNotFoundError:
+            return False
+
+    run(tmp_path, scenario, part=tone_part(HZ, step_s=0.005), workers=2)
+
+
 def test_a_queue_that_is_full_answers_429_at_once(tmp_path: Path) -> None:
     async def scenario(served: Served) -> None:
         async def ask(number: int) -> tuple[int, float, str]:
