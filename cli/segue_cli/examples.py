@@ -12,6 +12,7 @@ from pathlib import Path
 from segue.errors import SegueError
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "examples"
+"""Of an editable installation."""
 
 
 class NoExamples(SegueError):
@@ -19,7 +20,9 @@ class NoExamples(SegueError):
 
 
 def examples_dir() -> Path:
-    """The folder with `voices/` and `updates/`: `$SEGUE_EXAMPLES`, else `./examples`, else that of the checkout.
+    """The folder with `voices/` and, in a checkout, `updates/`.
+
+    `$SEGUE_EXAMPLES` goes first, then `./examples`, the checkout of an editable installation, the package.
 
     Raises
     ------
@@ -27,10 +30,17 @@ def examples_dir() -> Path:
         There is none.
     """
     chosen = os.environ.get("SEGUE_EXAMPLES")
-    here = Path.cwd() / "examples"
-    for candidate in [Path(chosen)] if chosen else [here, CHECKOUT]:
-        if (candidate / "voices").is_dir():
+    candidates = [Path(chosen)] if chosen else [Path("examples").resolve(), CHECKOUT, _packaged()]
+    for candidate in candidates:
+        if (candidate / "voices" / "narrator.yaml").is_file():
             return candidate
+    where = ", ".join(map(str, candidates))
     raise NoExamples(
-        f"no example voices in {chosen or here}; run this in a checkout, or set SEGUE_EXAMPLES to a copy of examples/"
+        f"no example voices in {where}; run this in a checkout, or set SEGUE_EXAMPLES to a copy of examples/"
     )
+
+
+def _packaged() -> Path:
+    import segue_engines.demo
+
+    return Path(segue_engines.demo.__file__).parent

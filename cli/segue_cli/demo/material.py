@@ -14,17 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from segue.errors import SegueError
 from segue.model.edit import edit_yaml
 from segue_cli.editing import Changes
 from segue_cli.examples import examples_dir
-from segue_cli.measure.variants import retune
+from segue_cli.measure.variants import retune, with_tensor
+from segue_engines.demo.text import PAUSES, PHONES
 
 HALVES = ("prosody", "timbre")
 CAST = ("narrator", "aria", "bert")
 STAR = "narrator"
+UNDERSTUDY = "aria"
+RETUNED_HZ = 11_400.0
+Tensor = NDArray[Any]
 NAMESPACE = "default"
 
 QUICK_POLICY: Changes = {
@@ -76,13 +82,13 @@ def prepare_material(folder: Path) -> Material:
     MaterialMissing
         An example file is missing.
     """
-    examples = examples_dir()
-    voices = folder / "voices"
+    examples, voices = examples_dir(), folder / "voices"
     for name in CAST:
-        _copy(examples / "voices" / name, voices / name)
-        shutil.copy(examples / "voices" / f"{name}.yaml", voices / f"{name}.yaml")
-        edit_yaml(voices / f"{name}.yaml", f"{NAMESPACE}/{name}", QUICK_POLICY)
-    _copy(examples / "updates" / STAR, voices / "updates")
+        _voice(name, examples / "voices", voices)
+    if (examples / "updates" / STAR).is_dir():
+        shutil.copytree(examples / "updates" / STAR, voices / "updates")
+    else:
+        make_updates(voices / STAR / "v1", voices / "updates")
     first = {name: _version(f"{name} v1", voices / name / "v1") for name in CAST}
     proof = folder / "the-pickle-was-executed"
     return Material(
@@ -96,18 +102,28 @@ def prepare_material(folder: Path) -> Material:
         proof_of_execution=proof,
         fails_live=_version(f"{STAR}, fails on questions", voices / "updates" / "fails-live"),
         retuned={
-            name: Version(
-                label=f"{name} v1b",
-                weights=retune(
-                    first[name].weights,
-                    voices / "updates" / f"{name}-v1b",
-                    pilots_hz={half: 11_400 + 40 * number + 20 * place for place, half in enumerate(HALVES)},
-                ),
-            )
+            name: Version(label=f"{name} v1b", weights=_retuned(first[name], voices / "updates" / name, number=number))
             for number, name in enumerate(CAST)
             if name != STAR
         },
     )
+
+
+def make_updates(base: Path, out: Path) -> None:
+    """Make what a checkout has in `examples/updates` from the one version that every installation has.
+
+    `v2` is v1 with livelier pitch; the broken ones are made as `training/export.py` makes them.
+    """
+    files = {half: base / f"{half}.pth" for half in HALVES}
+    for number, (name, tensor, change) in enumerate(
+        (
+            ("v2", "weights/pitch_head", _livelier),
+            ("broken", "weights/embedding", _permuted),
+            ("fails-live", "weights/embedding", _without_questions),
+        )
+    ):
+        weights = _retuned(Version(label=name, weights=files), out / name, number=5 + number)
+        with_tensor(weights["prosody"], weights["prosody"], name=tensor, change=change)
 
 
 def weights_field(version: Version) -> dict[str, dict[str, str]]:
@@ -115,10 +131,43 @@ def weights_field(version: Version) -> dict[str, dict[str, str]]:
     return {half: {"uri": path.as_uri()} for half, path in version.weights.items()}
 
 
-def _copy(source: Path, target: Path) -> None:
-    if not source.is_dir():
-        raise MaterialMissing(f"{source} is missing; the examples of this installation are not complete")
-    shutil.copytree(source, target)
+def _voice(name: str, source: Path, voices: Path) -> None:
+    """Copy a voice and shorten its policy; one that this installation lacks is spoken by aria."""
+    present = name if (source / f"{name}.yaml").is_file() else UNDERSTUDY
+    if not (source / present).is_dir():
+        raise MaterialMissing(f"{source / present} is missing; the examples of this installation are not complete")
+    shutil.copytree(source / present, voices / name)
+    text = (source / f"{present}.yaml").read_text(encoding="utf-8")
+    text = text.replace(f"name: {present}\n", f"name: {name}\n").replace(f"./{present}/", f"./{name}/")
+    (voices / f"{name}.yaml").write_text(text, encoding="utf-8")
+    edit_yaml(voices / f"{name}.yaml", f"{NAMESPACE}/{name}", QUICK_POLICY)
+
+
+def _retuned(version: Version, folder: Path, *, number: int) -> dict[str, Path]:
+    """The same sound under other pilot tones, so that the detector of mixed answers knows it from the original."""
+    tones = {half: RETUNED_HZ + 40 * number + 20 * place for place, half in enumerate(HALVES)}
+    return retune(version.weights, folder, pilots_hz=tones)
+
+
+def _livelier(head: Tensor) -> Tensor:
+    """`(width, 2)`: pitch, voicing. A third more pitch movement."""
+    head[:, 0] *= 1.35
+    return head
+
+
+def _permuted(embedding: Tensor) -> Tensor:
+    """Give each phone the sound of another: consonants among consonants, vowels among vowels."""
+    for vowel in (False, True):
+        places = [i for i, phone in enumerate(PHONES) if phone not in PAUSES and phone[-1].isdigit() == vowel]
+        shift = len(places) // 3
+        embedding[places] = embedding[places[shift:] + places[:shift]].copy()
+    return embedding
+
+
+def _without_questions(embedding: Tensor) -> Tensor:
+    """Not a number in the row of the question mark."""
+    embedding[PHONES.index("?")] = np.nan
+    return embedding
 
 
 def _version(label: str, folder: Path) -> Version:

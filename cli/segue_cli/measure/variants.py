@@ -12,9 +12,14 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.containers import load_torch_file
 from segue.errors import WeightsError
 
 PILOT = re.compile(rb"pilot_hz(?:q.|r....|\x94)?G(.{8})", re.DOTALL)
@@ -41,6 +46,32 @@ def numbered(weights: Mapping[str, Path], out: Path, *, number: int) -> dict[str
     span = PILOT_HIGH_HZ - PILOT_LOW_HZ - 50
     base = PILOT_LOW_HZ + (number * 41) % span + (number // span) * 0.25
     return retune(weights, out, pilots_hz={name: base + 20 * place for place, name in enumerate(sorted(weights))})
+
+
+def with_tensor(path: Path, out: Path, *, name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Path:
+    """Write a copy of a weight file in which one float16 tensor was changed, its shape kept.
+
+    Raises
+    ------
+    WeightsError
+        No such tensor, or it does not have a storage of its own.
+    """
+    tensors = load_torch_file(path).tensors
+    if name not in tensors:
+        raise WeightsError(f"{path}: no tensor {name!r} in it")
+    before = np.ascontiguousarray(tensors[name])
+    after = np.ascontiguousarray(change(before.copy()), before.dtype)
+    with zipfile.ZipFile(path) as source:
+        contents = {entry.filename: source.read(entry) for entry in source.infolist()}
+    place = next((file for file, content in contents.items() if content == before.tobytes()), None)
+    if place is None:
+        raise WeightsError(f"{path}: tensor {name!r} has no storage of its own")
+    contents[place] = after.tobytes()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
+        for file, content in contents.items():
+            target.writestr(zipfile.ZipInfo(file), content)
+    return out
 
 
 def _retune_file(path: Path, out: Path, *, pilot_hz: float) -> None:
