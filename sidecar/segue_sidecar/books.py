@@ -1,7 +1,7 @@
 """What the sidecar knows: voices, revisions, handles, events. Kept in memory, written to the journal as it changes.
 
 Separate from everything that acts, so that "what is true" is in one place. The books belong to the event loop; nobody
-changes an entry without saying `record` afterwards, and that is what wakes whoever polls the state.
+changes an entry without saying `record` or `touch` afterwards, and that is what wakes whoever polls the state.
 """
 
 from __future__ import annotations
@@ -11,27 +11,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from segue.errors import MemoryError_, NotFound
-from segue.memory.messages import PartRef, VoiceName
+from segue.memory.messages import VoiceName
 from segue.memory.page import MAX_HANDLE, SLOTS
-from segue.wire import (
-    CanaryMode,
-    Consistency,
-    Fence,
-    PointerRequest,
-    ProbeReport,
-    Progress,
-    RevisionPhase,
-    RevisionRequest,
-    SelfReverted,
-    SidecarEvent,
-    WatchState,
-)
-from segue_sidecar.fences import NO_FENCE
+from segue.wire import Fence, Progress, RevisionPhase, SidecarEvent
+from segue_sidecar.entries import RevisionEntry, VoiceEntry
 from segue_sidecar.journal import Journal, JournalError
+from segue_sidecar.records import read_revision, read_voice, revision_record, voice_record
 
 logger = logging.getLogger(__name__)
 
@@ -40,103 +28,6 @@ HANDLES_KEPT = 512
 """More than that, and those of revisions that are gone are forgotten: their last requests were counted long ago."""
 _STEPS = 20
 """Progress is shown in 5 % steps, so that a long-poll of the state does not spin."""
-
-
-@dataclass(slots=True)
-class RevisionEntry:
-    """One revision of one voice.
-
-    Attributes
-    ----------
-    handle
-        Its name in the words; `None` until it is offered for the first time.
-    parts
-        Its arenas; empty until they are sealed.
-    needed_bytes
-        What the pool must have free before it is tried again (phase Queued, reason PoolFull).
-    revive
-        It was asked for again while workers still let it go.
-    """
-
-    voice: VoiceName
-    revision: str
-    request: RevisionRequest
-    phase: RevisionPhase = RevisionPhase.QUEUED
-    reason: str = ""
-    message: str = ""
-    progress: Progress = field(default_factory=Progress)
-    handle: int | None = None
-    parts: tuple[PartRef, ...] = ()
-    build: str = ""
-    sentence: ProbeReport | None = None
-    full: ProbeReport | None = None
-    since_ns: int = 0
-    needed_bytes: int = 0
-    revive: bool = False
-
-    @property
-    def owner(self) -> str:
-        """Its name as an owner of arenas."""
-        return f"{self.voice}@{self.revision}"
-
-    @property
-    def report(self) -> ProbeReport | None:
-        """The latest full report, else the latest sentence."""
-        return self.full or self.sentence
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a voice's word says, in revisions."""
-
-    active: str | None = None
-    candidate: str | None = None
-    mode: CanaryMode = CanaryMode.SPLIT
-    weight: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Armed:
-    """A flip that waits for its time."""
-
-    request: PointerRequest
-    fence: Fence
-
-
-@dataclass(slots=True)
-class VoiceEntry:
-    """One voice.
-
-    Attributes
-    ----------
-    fence
-        The highest seen; it outlives the voice (`Books.released`).
-    withdrawn
-        What the latest pointer command took back.
-    released
-        It was let go, and is forgotten once its revisions are.
-    """
-
-    name: VoiceName
-    uid: str
-    slot: int
-    fence: Fence = NO_FENCE
-    said: Said = field(default_factory=Said)
-    consistency: Consistency = Consistency.SESSION
-    watch: WatchState | None = None
-    armed: Armed | None = None
-    self_reverted: SelfReverted | None = None
-    withdrawn: str | None = None
-    released: bool = False
-    revisions: dict[str, RevisionEntry] = field(default_factory=dict)
-
-    @property
-    def protected(self) -> frozenset[str]:
-        """Revisions that are never dropped or evicted on anybody's account: they speak, or are the way back."""
-        named = {self.said.active, self.said.candidate, self.watch.previous if self.watch else None}
-        if self.armed:
-            named |= {self.armed.request.active, self.armed.request.candidate}
-        return frozenset(name for name in named if name)
 
 
 class Books:
@@ -374,80 +265,3 @@ class Books:
                     self.note_handle(entry.handle)
         taken = [entry.slot + 1 for entry in self.voices.values()]
         self._next_slot = max([self._next_slot, *taken])
-
-
-def voice_record(entry: VoiceEntry) -> dict[str, Any]:
-    """A voice as the journal keeps it. Written on the flip's path: plain dicts, little of it."""
-    said = entry.said
-    record: dict[str, Any] = {
-        "uid": entry.uid,
-        "slot": entry.slot,
-        "fence": str(entry.fence),
-        "said": [said.active, said.candidate, said.mode.value, said.weight],
-        "consistency": entry.consistency.value,
-        "withdrawn": entry.withdrawn,
-        "released": entry.released,
-    }
-    if entry.watch:
-        record["watch"] = entry.watch.model_dump(mode="json")
-    if entry.armed:
-        record["armed"] = [entry.armed.request.model_dump(mode="json"), str(entry.armed.fence)]
-    if entry.self_reverted:
-        record["selfReverted"] = entry.self_reverted.model_dump(mode="json")
-    return record
-
-
-def read_voice(name: str, record: Mapping[str, Any]) -> VoiceEntry:
-    """The other way."""
-    namespace, _, short = name.partition("/")
-    active, candidate, mode, weight = record["said"]
-    armed = record.get("armed")
-    return VoiceEntry(
-        name=VoiceName(namespace, short),
-        uid=record["uid"],
-        slot=record["slot"],
-        fence=Fence.parse(record["fence"]),
-        said=Said(active, candidate, CanaryMode(mode), weight),
-        consistency=Consistency(record["consistency"]),
-        withdrawn=record["withdrawn"],
-        released=record["released"],
-        watch=WatchState.model_validate(record["watch"]) if "watch" in record else None,
-        armed=Armed(PointerRequest.model_validate(armed[0]), Fence.parse(armed[1])) if armed else None,
-        self_reverted=SelfReverted.model_validate(record["selfReverted"]) if "selfReverted" in record else None,
-    )
-
-
-def revision_record(entry: RevisionEntry) -> dict[str, Any]:
-    """A revision as the journal keeps it: with its parts once they are proven, without its progress."""
-    return {
-        "request": entry.request.model_dump(mode="json", by_alias=True),
-        "phase": entry.phase.value,
-        "reason": entry.reason,
-        "message": entry.message,
-        "handle": entry.handle,
-        "parts": [[part.name, part.digest, part.size_bytes] for part in entry.parts],
-        "build": entry.build,
-        "sentence": entry.sentence.model_dump(mode="json", by_alias=True) if entry.sentence else None,
-        "full": entry.full.model_dump(mode="json", by_alias=True) if entry.full else None,
-        "since": entry.since_ns,
-    }
-
-
-def read_revision(voice: VoiceName, revision: str, record: Mapping[str, Any]) -> RevisionEntry:
-    """The other way. What was resident is to be looked at again before anybody may believe that it still is."""
-    phase = RevisionPhase(record["phase"])
-    resident = phase in (RevisionPhase.READY, RevisionPhase.OFFERING)
-    return RevisionEntry(
-        voice=voice,
-        revision=revision,
-        request=RevisionRequest.model_validate(record["request"]),
-        phase=RevisionPhase.VERIFYING if resident else phase,
-        reason="Adopting" if resident else record["reason"],
-        message=record["message"],
-        handle=record["handle"],
-        parts=tuple(PartRef(name=name, digest=digest, size_bytes=size) for name, digest, size in record["parts"]),
-        build=record["build"],
-        sentence=ProbeReport.model_validate(record["sentence"]) if record["sentence"] else None,
-        full=ProbeReport.model_validate(record["full"]) if record["full"] else None,
-        since_ns=record["since"],
-    )

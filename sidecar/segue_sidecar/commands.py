@@ -24,10 +24,12 @@ from segue.wire import (
     VoiceState,
     WatchState,
 )
-from segue_sidecar.books import Armed, Books, RevisionEntry, Said, VoiceEntry
+from segue_sidecar.books import Books
 from segue_sidecar.deadman import Verdict
 from segue_sidecar.engines import place_of
+from segue_sidecar.entries import Armed, RevisionEntry, Said, VoiceEntry
 from segue_sidecar.fences import Command, require_fresh
+from segue_sidecar.handover import Handover
 from segue_sidecar.render import revision_state, voice_state
 from segue_sidecar.residency import Residency
 from segue_sidecar.sources import require_allowed
@@ -45,9 +47,18 @@ MAX_REVISIONS = 8
 class Commands:
     """The rules. Everything is synchronous but what waits for a child to end."""
 
-    def __init__(self, *, books: Books, switchboard: Switchboard, residency: Residency, extra_engines: dict[str, str]):
+    def __init__(
+        self,
+        *,
+        books: Books,
+        switchboard: Switchboard,
+        handover: Handover,
+        residency: Residency,
+        extra_engines: dict[str, str],
+    ):
         self._books = books
         self._switchboard = switchboard
+        self._handover = handover
         self._residency = residency
         self._extra_engines = extra_engines
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -136,7 +147,7 @@ class Commands:
         self.on_let_go(entry)
         await self._residency.stop(entry)
         self._books.move(entry, RevisionPhase.RETIRING)
-        self._switchboard.retire(entry, forget=True)
+        self._handover.retire(entry, forget=True)
 
     # --- the pointer ------------------------------------------------------------------------------------------------
 
@@ -263,7 +274,7 @@ class Commands:
         """The oldest failed one makes room by itself; what is resident is let go by commands only."""
         failed = [entry for entry in voice.revisions.values() if entry.phase is RevisionPhase.FAILED]
         if len(voice.revisions) >= MAX_REVISIONS and failed:
-            self._switchboard.retire(min(failed, key=lambda entry: entry.since_ns), forget=True)
+            self._handover.retire(min(failed, key=lambda entry: entry.since_ns), forget=True)
         if len(voice.revisions) >= MAX_REVISIONS:
             raise Conflict(f"{voice.name} has {len(voice.revisions)} revisions here already: let one go first")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Mapping
 
 from pydantic import TypeAdapter
 
@@ -20,7 +19,7 @@ from segue_sidecar.books import Books
 from segue_sidecar.config import PodSection
 from segue_sidecar.render import voice_state
 from segue_sidecar.switchboard import Switchboard
-from segue_sidecar.workers import WorkerPhase
+from segue_sidecar.workers import Roster, WorkerPhase
 
 _MIB = 1 << 20
 _EVENTS = TypeAdapter(tuple[SidecarEvent, ...])
@@ -39,13 +38,13 @@ class StateFeed:
         books: Books,
         switchboard: Switchboard,
         memory: WeightMemory,
-        engine_builds: Callable[[], Mapping[str, str]],
+        roster: Roster,
     ) -> None:
         self._books = books
         self._switchboard = switchboard
         self._memory = memory
         self._pod = pod
-        self._engine_builds = engine_builds
+        self._roster = roster
         self._started_ns = time.time_ns()
         self._version = -1
         self._etag = ""
@@ -101,7 +100,7 @@ class StateFeed:
             fleet=self._pod.fleet,
             started_ns=self._started_ns,
             build=__version__,
-            engine_builds=dict(self._engine_builds()),
+            engine_builds=dict(self._books.builds),
             device_class=self._pod.device_class,
         )
         self._render_voices()
@@ -131,7 +130,7 @@ class StateFeed:
                 pid=worker.pid,
                 phase=WorkerPhase.STUCK if worker.phase is WorkerPhase.LOST else worker.phase,
             )
-            for worker in self._switchboard.roster
+            for worker in self._roster
         )
 
 

@@ -17,9 +17,8 @@ from typing_extensions import override
 from segue.memory.interface import WeightMemory
 from segue.wire import RevisionPhase
 from segue_sidecar.books import Books
-from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.throttle import Pacer
-from segue_sidecar.workers import WorkerPhase
+from segue_sidecar.workers import Roster, WorkerPhase
 
 _STORE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
 
@@ -63,13 +62,13 @@ class BooksCollector(Collector):
         *,
         books: Books,
         memory: WeightMemory,
-        switchboard: Switchboard,
+        roster: Roster,
         pacer: Pacer,
         silent_s: Callable[[], float],
     ) -> None:
         self._books = books
         self._memory = memory
-        self._switchboard = switchboard
+        self._roster = roster
         self._pacer = pacer
         self._silent_s = silent_s
 
@@ -80,7 +79,7 @@ class BooksCollector(Collector):
         yield _labelled(
             "segue_sidecar_revisions", "Revisions by phase.", "phase", {p.value: phases[p] for p in RevisionPhase}
         )
-        workers = Count(worker.phase for worker in self._switchboard.roster)
+        workers = Count(worker.phase for worker in self._roster)
         yield _labelled(
             "segue_sidecar_workers", "Server workers by phase.", "phase", {p.value: workers[p] for p in WorkerPhase}
         )

@@ -20,14 +20,14 @@ from segue.errors import NotFound, NotReady
 from segue.memory.interface import WeightMemory
 from segue.memory.messages import VoiceName
 from segue.wire import Gate, ProbeKind, ProbePhase, ProbeReport, ProbeRequest, RevisionPhase
-from segue_sidecar.books import Books, RevisionEntry
+from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
 from segue_sidecar.commands import Commands
 from segue_sidecar.config import Config
 from segue_sidecar.engines import place_of
+from segue_sidecar.entries import RevisionEntry
 from segue_sidecar.fences import Command
 from segue_sidecar.residency import Residency
-from segue_sidecar.switchboard import language_of, part_document
 
 logger = logging.getLogger(__name__)
 
@@ -165,14 +165,14 @@ class Probing:
         kept = self._folder_of(entry.voice, request.baseline) / "figures.json" if request.baseline else None
         return {
             "place": place_of(entry.request.engine, self._config.engines),
-            "parts": part_document(entry.parts),
+            "parts": entry.part_documents,
             "options": entry.request.options,
             "device": self._config.pod.device_class,
-            "language": language_of(entry),
+            "language": entry.language,
             "cases": [case.model_dump() for case in terms.cases],
             "seeds": terms.seeds,
             "reference": reference,
-            "baselineParts": part_document(base.parts) if base else [],
+            "baselineParts": base.part_documents if base else [],
             "baselineOptions": base.request.options if base else {},
             "baselineFile": str(kept) if kept else "",
             "figuresKey": key,
@@ -250,5 +250,5 @@ class Probing:
 def _figures_key(entry: RevisionEntry, request: ProbeRequest) -> str:
     """What two measurements must have in common to be compared."""
     said = [[case.text, case.language] for case in request.terms.cases]
-    document = [said, request.terms.seeds, language_of(entry), entry.request.engine, entry.build]
+    document = [said, request.terms.seeds, entry.language, entry.request.engine, entry.build]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()

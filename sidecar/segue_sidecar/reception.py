@@ -26,9 +26,9 @@ from segue.memory.messages import (
 from segue.memory.stats_reader import StatsReader
 from segue_sidecar.books import Books
 from segue_sidecar.evidence import Evidence
+from segue_sidecar.handover import Handover
 from segue_sidecar.recovery import Recovery
-from segue_sidecar.switchboard import Switchboard
-from segue_sidecar.workers import Worker, WorkerPhase, is_dead, make_worker
+from segue_sidecar.workers import Roster, Worker, WorkerPhase, is_dead, make_worker
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +44,16 @@ class Reception:
         *,
         listener: HandoffListener,
         books: Books,
-        switchboard: Switchboard,
+        handover: Handover,
+        roster: Roster,
         evidence: Evidence,
         recovery: Recovery,
         on_change: Callable[[], None],
     ) -> None:
         self._listener = listener
         self._books = books
-        self._switchboard = switchboard
+        self._handover = handover
+        self._roster = roster
         self._evidence = evidence
         self._recovery = recovery
         self._on_change = on_change
@@ -65,7 +67,7 @@ class Reception:
 
     def bury_the_dead(self) -> None:
         """Once a second: of those whose connection is lost, who is really gone?"""
-        for worker in self._switchboard.roster:
+        for worker in self._roster:
             if worker.connection.closed and is_dead(worker):
                 self._bury(worker)
 
@@ -73,7 +75,7 @@ class Reception:
         """Who has not answered which offer for longer than `deadline_s`."""
         return [
             (worker, handle)
-            for worker in self._switchboard.roster.connected()
+            for worker in self._roster.connected()
             for handle, offered_s in worker.offered.items()
             if now_s - offered_s > deadline_s
         ]
@@ -105,12 +107,12 @@ class Reception:
                 self._take_place(worker)
                 self._recovery.heard(worker, introduction)
             except BaseException:
-                self._switchboard.roster.remove(worker)
+                self._roster.remove(worker)
                 worker.stats.close()
                 raise
             page_id = introduction.hello.page_id
         await self._recovery.settled.wait()
-        await self._switchboard.welcome(worker, page_id=page_id)
+        await self._handover.welcome(worker, page_id=page_id)
         self._on_change()
         return worker
 
@@ -123,14 +125,14 @@ class Reception:
 
     def _take_place(self, worker: Worker) -> None:
         """Put the worker at its place; whoever was there is dead, or the same process under an older connection."""
-        before = self._switchboard.roster.get(worker.id)
+        before = self._roster.get(worker.id)
         if before is not None:
             before.connection.close()
             if (before.pid, before.started) != (worker.pid, worker.started):
                 self._bury(before)
             else:
                 before.stats.close()
-        self._switchboard.roster.add(worker)
+        self._roster.add(worker)
         self._evidence.meet(worker)
         self._books.record_worker(worker.id, pid=worker.pid, started=worker.started)
         self._books.touch()
@@ -138,13 +140,11 @@ class Reception:
     def _hear(self, worker: Worker, message: object) -> None:
         match message:
             case Ready():
-                self._switchboard.answered_ready(worker, message.handle)
+                self._handover.answered_ready(worker, message.handle)
             case Failed():
-                self._switchboard.answered_failed(
-                    worker, message.handle, reason=message.reason, message=message.message
-                )
+                self._handover.answered_failed(worker, message.handle, reason=message.reason, message=message.message)
             case Retired():
-                self._switchboard.answered_retired(worker, message.handle)
+                self._handover.answered_retired(worker, message.handle)
             case Stuck():
                 worker.phase = WorkerPhase.STUCK
                 self._books.event(
@@ -165,10 +165,10 @@ class Reception:
         self._on_change()
 
     def _part_from(self, worker: Worker) -> None:
-        if self._switchboard.roster.get(worker.id) is not worker:
+        if self._roster.get(worker.id) is not worker:
             return
         worker.phase = WorkerPhase.LOST
-        self._switchboard.part_from(worker)
+        self._handover.part_from(worker)
         if is_dead(worker):
             self._bury(worker)
         self._on_change()
@@ -182,7 +182,7 @@ class Reception:
             f"worker {worker.id} (pid {worker.pid}) died with {sum(lost.values())} requests open",
             warning=True,
         )
-        self._switchboard.bury(worker, lost)
+        self._handover.bury(worker, lost)
         self._books.forget_worker(worker.id)
         worker.stats.close()
         self._on_change()

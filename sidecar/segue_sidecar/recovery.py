@@ -19,10 +19,12 @@ from segue.memory.adoption import HeldRevision, Introduction
 from segue.memory.interface import WeightMemory
 from segue.memory.page import PointerPage
 from segue.wire import RevisionPhase
-from segue_sidecar.books import Books, RevisionEntry, VoiceEntry
+from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
+from segue_sidecar.entries import RevisionEntry, VoiceEntry
+from segue_sidecar.handover import Handover
 from segue_sidecar.residency import Residency
-from segue_sidecar.switchboard import Switchboard, part_document
+from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.workers import Worker, is_alive
 
 logger = logging.getLogger(__name__)
@@ -34,11 +36,19 @@ class Recovery:
     """Runs once, at start; on a first start it has nothing to wait for."""
 
     def __init__(
-        self, *, books: Books, memory: WeightMemory, switchboard: Switchboard, residency: Residency, nursery: Nursery
+        self,
+        *,
+        books: Books,
+        memory: WeightMemory,
+        switchboard: Switchboard,
+        handover: Handover,
+        residency: Residency,
+        nursery: Nursery,
     ) -> None:
         self._books = books
         self._memory = memory
         self._switchboard = switchboard
+        self._handover = handover
         self._residency = residency
         self._nursery = nursery
         self._expected = dict(books.workers)
@@ -102,7 +112,7 @@ class Recovery:
             case RevisionPhase.FAILED:
                 return
             case RevisionPhase.RETIRING:
-                self._switchboard.retire(entry, forget=True)
+                self._handover.retire(entry, forget=True)
                 return
             case _:
                 held = self._held.get(entry.owner, set())
@@ -176,7 +186,7 @@ class Recovery:
         if not _is_adopting(entry):
             return
         fds = [self._memory.export(part.digest) for part in entry.parts]
-        job = {"parts": part_document(entry.parts)}
+        job = {"parts": entry.part_documents}
         try:
             await self._nursery.run(ChildKind.REHASH, job, fds=fds, deadline_s=deadline_s)
         except ChildFailed as error:
@@ -188,7 +198,7 @@ class Recovery:
             return
         self._books.event("Adopted", f"revision {entry.revision[:10]} was taken over as it is", voice=entry.voice)
         self._books.move(entry, RevisionPhase.OFFERING)
-        self._switchboard.offer_all(entry)
+        self._handover.offer_all(entry)
 
 
 def _is_adopting(entry: RevisionEntry) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segue.wire import PartState, Pointer, ProbeReport, RevisionState, VoiceState
-from segue_sidecar.books import RevisionEntry, VoiceEntry
+from segue_sidecar.entries import RevisionEntry, VoiceEntry
 
 
 def revision_state(entry: RevisionEntry) -> RevisionState:

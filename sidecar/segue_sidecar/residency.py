@@ -1,6 +1,6 @@
 """Bringing revisions into memory, and making room for them.
 
-One task per revision follows it from Queued to Offering; from there the workers' answers make it Ready (`switchboard`).
+One task per revision follows it from Queued to Offering; from there the workers' answers make it Ready (`handover`).
 The slow and the dangerous is done by children; here is only the order of things, and what each failure means.
 """
 
@@ -20,12 +20,13 @@ from segue.memory.eviction import Resident, choose_evictions
 from segue.memory.interface import Allocation, WeightMemory
 from segue.memory.messages import PartRef
 from segue.wire import FileSource, ProbeKind, ProbePhase, ProbeReport, RevisionPhase
-from segue_sidecar.books import Books, RevisionEntry
+from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
 from segue_sidecar.config import Config
 from segue_sidecar.engines import place_of
+from segue_sidecar.entries import RevisionEntry
+from segue_sidecar.handover import Handover
 from segue_sidecar.sources import Allowed, merged
-from segue_sidecar.switchboard import Switchboard, language_of, part_document
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +66,14 @@ class Residency:
         config: Config,
         books: Books,
         memory: WeightMemory,
-        switchboard: Switchboard,
+        handover: Handover,
         nursery: Nursery,
         uses: Uses,
     ) -> None:
         self._config = config
         self._books = books
         self._memory = memory
-        self._switchboard = switchboard
+        self._handover = handover
         self._nursery = nursery
         self._uses = uses
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -107,7 +108,7 @@ class Residency:
     def fail(self, entry: RevisionEntry, reason: str, message: str) -> None:
         """The revision cannot be used: remember why, and give back what it holds."""
         logger.warning("%s: %s: %s", entry.owner, reason, message)
-        self._switchboard.retire(entry, forget=False)
+        self._handover.retire(entry, forget=False)
         self._books.move(entry, RevisionPhase.FAILED, reason=reason, message=message)
         self._books.event(reason, f"revision {entry.revision[:10]}: {message}", voice=entry.voice, warning=True)
         self._books.record_revision(entry)
@@ -138,14 +139,14 @@ class Residency:
         await self._prepare(entry, files, place)
         self._books.move(entry, RevisionPhase.PROVING)
         await self._prove(entry, place)
-        self._switchboard_offer(entry)
+        self._offer(entry)
 
-    def _switchboard_offer(self, entry: RevisionEntry) -> None:
+    def _offer(self, entry: RevisionEntry) -> None:
         self._books.new_handle(entry)
         self._books.record_counters()
         self._books.move(entry, RevisionPhase.OFFERING)
         self._books.record_revision(entry)
-        self._switchboard.offer_all(entry)
+        self._handover.offer_all(entry)
 
     async def fetch(self, entry: RevisionEntry) -> Files:
         """Have all files of a revision in the cache: digests, sizes and signature hold. Raises `ChildFailed`."""
@@ -245,10 +246,10 @@ class Residency:
     async def _prove(self, entry: RevisionEntry, place: str) -> None:
         job = {
             "place": place,
-            "parts": part_document(entry.parts),
+            "parts": entry.part_documents,
             "options": entry.request.options,
             "device": self._config.pod.device_class,
-            "language": language_of(entry),
+            "language": entry.language,
         }
         fds = [self._memory.export(part.digest) for part in entry.parts]
         shown = await self._child(ChildKind.PROVE, job, entry, fds=fds, deadline_s=self._config.deadlines.prove_s)
@@ -296,7 +297,7 @@ class Residency:
                 voice=victim.voice,
             )
             self._books.move(victim, RevisionPhase.RETIRING, reason="Evicted")
-            self._switchboard.retire(victim, forget=True)
+            self._handover.retire(victim, forget=True)
         self._memory.reap()
 
     def _residents(self) -> list[Resident]:

@@ -21,13 +21,14 @@ from segue_sidecar.config import Config
 from segue_sidecar.contact import Contact
 from segue_sidecar.deadman import judge
 from segue_sidecar.evidence import Evidence
+from segue_sidecar.handover import Handover
 from segue_sidecar.journal import Journal
 from segue_sidecar.reception import Reception
 from segue_sidecar.recovery import reconcile
 from segue_sidecar.residency import Residency
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.throttle import Load, Pacer, next_duty
-from segue_sidecar.workers import Worker, WorkerPhase
+from segue_sidecar.workers import Roster, Worker, WorkerPhase
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class Upkeep:
         journals: tuple[Journal, ...],
         memory: WeightMemory,
         switchboard: Switchboard,
+        handover: Handover,
+        roster: Roster,
         reception: Reception,
         residency: Residency,
         commands: Commands,
@@ -71,6 +74,8 @@ class Upkeep:
         self._journals = journals
         self._memory = memory
         self._switchboard = switchboard
+        self._handover = handover
+        self._roster = roster
         self._reception = reception
         self._residency = residency
         self._commands = commands
@@ -131,9 +136,9 @@ class Upkeep:
 
     def _tidy(self) -> None:
         self._memory.reap()
-        self._switchboard.sweep()
-        for worker in self._switchboard.roster.connected():
-            self._switchboard.settle_worker(worker)
+        self._handover.sweep()
+        for worker in self._roster.connected():
+            self._handover.settle_worker(worker)
         for voice in list(self._books.voices.values()):
             try:
                 reconcile(voice, self._switchboard, self._books)
@@ -146,10 +151,10 @@ class Upkeep:
 class Pacing:
     """The round that counts what ended, and decides how much children may run."""
 
-    def __init__(self, *, config: Config, pacer: Pacer, switchboard: Switchboard, evidence: Evidence) -> None:
+    def __init__(self, *, config: Config, pacer: Pacer, roster: Roster, evidence: Evidence) -> None:
         self._policy = config.throttle
         self._pacer = pacer
-        self._switchboard = switchboard
+        self._roster = roster
         self._evidence = evidence
         self._looks: dict[str, deque[tuple[int, int]]] = {}
         self._quiet_latency_s: float | None = None
@@ -158,11 +163,11 @@ class Pacing:
     def round(self) -> None:
         """Read how busy the workers are, and set the duty. Rows are read often only while children run."""
         self._rounds += 1
-        busy = max([self._busy(worker) for worker in self._switchboard.roster], default=0.0)
+        busy = max([self._busy(worker) for worker in self._roster], default=0.0)
         if self._pacer.children == 0 and self._rounds % _QUIET_ROUNDS:
             self._pacer.set_duty(next_duty(self._pacer.duty, Load(busy=busy), self._policy))
             return
-        sample = self._evidence.sample(self._switchboard.roster)
+        sample = self._evidence.sample(self._roster)
         mean_s = sample.latency_s / sample.ended if sample.ended else None
         ratio = mean_s / self._quiet_latency_s if mean_s is not None and self._quiet_latency_s else None
         if self._pacer.children == 0 and mean_s is not None:

@@ -14,55 +14,30 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import SegueError
 from segue.memory.handoff import HandoffListener
-from segue.memory.host import HostMemory
 from segue.tls import server_context
 from segue.wire import RevisionPhase, Tier
 from segue_sidecar.api.app import make_app
-from segue_sidecar.api.services import Services
-from segue_sidecar.books import Books, RevisionEntry, VoiceEntry
-from segue_sidecar.child import ChildFailed, ChildKind, Nursery
-from segue_sidecar.commands import Commands
+from segue_sidecar.assembly import Parts, assemble
+from segue_sidecar.books import Books
+from segue_sidecar.child import ChildFailed, ChildKind
 from segue_sidecar.config import Config
-from segue_sidecar.contact import Contact
 from segue_sidecar.engines import all_places
-from segue_sidecar.evidence import Evidence
-from segue_sidecar.feed import StateFeed
+from segue_sidecar.entries import VoiceEntry
 from segue_sidecar.journal import Journal, Replayed
 from segue_sidecar.listener import HttpListener
-from segue_sidecar.metrics import BooksCollector, Metrics
-from segue_sidecar.probing import Probing
-from segue_sidecar.reception import Reception
-from segue_sidecar.recovery import Recovery, reconcile
-from segue_sidecar.residency import Residency
-from segue_sidecar.rounds import PACE_EVERY_S, Pacing, Upkeep, every, keep_spares
+from segue_sidecar.metrics import Metrics
+from segue_sidecar.recovery import Recovery
+from segue_sidecar.rounds import PACE_EVERY_S, every, keep_spares
 from segue_sidecar.status import make_status_app
 from segue_sidecar.switchboard import Switchboard
-from segue_sidecar.throttle import Pacer
 
 logger = logging.getLogger(__name__)
 
 SOCKET_NAME = "sidecar.sock"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """What `_serve` starts and stops."""
-
-    memory: HostMemory
-    pacer: Pacer
-    nursery: Nursery
-    switchboard: Switchboard
-    residency: Residency
-    recovery: Recovery
-    reception: Reception
-    services: Services
-    upkeep: Upkeep
-    pacing: Pacing
 
 
 class Sidecar:
@@ -126,13 +101,13 @@ class Sidecar:
                 await stop.wait()
                 logger.info("stopping: children end, workers go on")
                 await parts.services.probing.close()
-                await parts.residency.close()
+                await parts.core.residency.close()
                 for task in tasks:
                     task.cancel()
         finally:
             _let_go_of_memory(parts)
 
-    def _rounds(self, parts: _Parts) -> dict[str, Coroutine[Any, Any, None]]:
+    def _rounds(self, parts: Parts) -> dict[str, Coroutine[Any, Any, None]]:
         """What goes on for as long as the sidecar runs."""
         return {
             "reception": parts.reception.run(),
@@ -140,122 +115,36 @@ class Sidecar:
             "builds": self._ask_engines(parts),
             "upkeep": every(1.0, parts.upkeep.second),
             "pacing": every(PACE_EVERY_S, parts.pacing.round),
-            "pacer": parts.pacer.run(),
-            "spares": keep_spares(parts.memory, parts.pacer),
+            "pacer": parts.core.pacer.run(),
+            "spares": keep_spares(parts.core.memory, parts.core.pacer),
         }
 
-    async def _recover(self, parts: _Parts) -> None:
+    def _assemble(self) -> Parts:
+        return assemble(
+            self._config,
+            books=self._books,
+            journals=(self._journal, self._windows),
+            listener=self._listener,
+            metrics=self._metrics,
+            background=self._closer.submit,
+        )
+
+    async def _recover(self, parts: Parts) -> None:
         deadlines = self._config.deadlines
         await parts.recovery.run(deadline_s=deadlines.hello_s, hash_deadline_s=deadlines.prove_s)
         parts.services.commands.rearm()
 
-    async def _ask_engines(self, parts: _Parts) -> None:
+    async def _ask_engines(self, parts: Parts) -> None:
         """Engines are only ever imported in children; what the journal says of them stands until one has answered."""
         places = all_places(self._config.engines)
         try:
-            answer = await parts.nursery.run(
+            answer = await parts.core.nursery.run(
                 ChildKind.BUILDS, {"places": places}, deadline_s=self._config.deadlines.prove_s
             )
         except ChildFailed as error:
             logger.error("the engines' build ids are not known: %s", error)
             return
         self._books.record_builds(answer["builds"])
-
-    # --- putting it together ----------------------------------------------------------------------------------------
-
-    def _assemble(self) -> _Parts:
-        """Make every part, the lower ones first."""
-        config, books, pacer = self._config, self._books, Pacer()
-        pool = config.pool
-        memory = HostMemory(pool.budget_bytes, spares=pool.spares, background=self._closer.submit)
-        child_bytes = config.limits.child_memory_bytes
-        nursery = Nursery(pacer=pacer, memory_bytes=child_bytes, on_end=self._metrics.child_ended)
-        switchboard = Switchboard(books=books, memory=memory, pod_uid=config.pod.uid)
-        evidence = Evidence(owner_of=books.handles.get, journal=self._windows)
-        evidence.restore(self._windows.open().records)
-        residency = Residency(
-            config=config, books=books, memory=memory, switchboard=switchboard, nursery=nursery, uses=evidence.uses
-        )
-        recovery = Recovery(books=books, memory=memory, switchboard=switchboard, residency=residency, nursery=nursery)
-        reception = Reception(
-            listener=self._listener,
-            books=books,
-            switchboard=switchboard,
-            evidence=evidence,
-            recovery=recovery,
-            on_change=residency.advance,
-        )
-        services = self._services(memory, switchboard, residency, nursery, evidence)
-        self._tie(switchboard, residency, services.commands, services.probing)
-        collector = BooksCollector(
-            books=books, memory=memory, switchboard=switchboard, pacer=pacer, silent_s=services.contact.silent_s
-        )
-        self._metrics.registry.register(collector)
-        upkeep = Upkeep(
-            config=config,
-            books=books,
-            journals=(self._journal, self._windows),
-            memory=memory,
-            switchboard=switchboard,
-            reception=reception,
-            residency=residency,
-            commands=services.commands,
-            evidence=evidence,
-            contact=services.contact,
-        )
-        return _Parts(
-            memory=memory,
-            pacer=pacer,
-            nursery=nursery,
-            switchboard=switchboard,
-            residency=residency,
-            recovery=recovery,
-            reception=reception,
-            services=services,
-            upkeep=upkeep,
-            pacing=Pacing(config=config, pacer=pacer, switchboard=switchboard, evidence=evidence),
-        )
-
-    def _services(
-        self,
-        memory: HostMemory,
-        switchboard: Switchboard,
-        residency: Residency,
-        nursery: Nursery,
-        evidence: Evidence,
-    ) -> Services:
-        config, books = self._config, self._books
-        commands = Commands(books=books, switchboard=switchboard, residency=residency, extra_engines=config.engines)
-        probing = Probing(
-            config=config, books=books, commands=commands, memory=memory, residency=residency, nursery=nursery
-        )
-        feed = StateFeed(
-            pod=config.pod, books=books, switchboard=switchboard, memory=memory, engine_builds=lambda: books.builds
-        )
-        highest = max((voice.fence.term for voice in books.voices.values()), default=0)
-        return Services(
-            pod_uid=config.pod.uid,
-            commands=commands,
-            probing=probing,
-            feed=feed,
-            evidence=evidence,
-            contact=Contact(term=highest),
-            metrics=self._metrics,
-        )
-
-    def _tie(self, switchboard: Switchboard, residency: Residency, commands: Commands, probing: Probing) -> None:
-        """Who is told what: the parts themselves do not know each other."""
-
-        def ready(entry: RevisionEntry) -> None:
-            reconcile(self._books.voices[str(entry.voice)], switchboard, self._books)
-
-        def deaths(voice: VoiceEntry, count: int) -> None:
-            commands.mute_candidate(voice, why=f"{count} workers died with requests of the candidate open")
-
-        switchboard.on_ready = ready
-        switchboard.on_failed = residency.fail
-        switchboard.on_deaths = deaths
-        commands.on_let_go = probing.let_go
 
     def _readiness(self, recovery: Recovery, switchboard: Switchboard) -> Callable[[], list[str]]:
         def waiting_for() -> list[str]:
@@ -269,8 +158,8 @@ class Sidecar:
         return waiting_for
 
     @contextlib.asynccontextmanager
-    async def _listening(self, parts: _Parts) -> AsyncIterator[None]:
-        config, waiting_for = self._config, self._readiness(parts.recovery, parts.switchboard)
+    async def _listening(self, parts: Parts) -> AsyncIterator[None]:
+        config, waiting_for = self._config, self._readiness(parts.recovery, parts.core.switchboard)
         tls = server_context(config.tls.files, client_name=config.tls.client_name)
         control = HttpListener(make_app(parts.services), tls=tls, request_s=config.deadlines.request_s)
         status = HttpListener(
@@ -310,14 +199,14 @@ def _is_active(voice: VoiceEntry, switchboard: Switchboard) -> bool:
     return entry is not None and entry.phase is RevisionPhase.READY and switchboard.says(voice)
 
 
-def _let_go_of_memory(parts: _Parts) -> None:
+def _let_go_of_memory(parts: Parts) -> None:
     """Close every descriptor; what workers map lives on."""
-    for worker in parts.switchboard.roster:
+    for worker in parts.core.roster:
         worker.connection.close()
         worker.stats.close()
-    if parts.switchboard.page is not None:
-        parts.switchboard.page.close()
-    parts.memory.close()
+    if parts.core.switchboard.page is not None:
+        parts.core.switchboard.page.close()
+    parts.core.memory.close()
 
 
 def _settle_garbage() -> None:

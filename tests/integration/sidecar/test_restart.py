@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.support.sidecar import (
@@ -21,6 +22,7 @@ from tests.support.sidecar import (
 
 from segue.errors import StaleFence
 from segue.wire import Fence, PointerRequest, RevisionPhase, StateDocument, WatchTerms
+from segue_sidecar.workers import start_ticks
 
 pytestmark = pytest.mark.process
 
@@ -95,7 +97,9 @@ def test_a_preload_that_a_kill_cut_short_is_taken_up_again(phase: RevisionPhase)
             await client.ensure_revision(VOICE, revision, request, fence=world.fence(), voice_uid=UID)
             await until_phase(client, revision, phase)
             assert world.sidecar is not None
+            children = children_of(world.sidecar.pid)
             world.sidecar.kill()
+            await eventually(lambda: not any(map(start_ticks, children)), what="the sidecar's children to end with it")
             await world.start_sidecar()
             async with world.client() as again:
                 await until_phase(again, revision, RevisionPhase.READY)
@@ -164,6 +168,11 @@ def test_a_cached_file_that_rotted_is_fetched_again() -> None:
                 await until(again, settled(first))
 
     asyncio.run(story())
+
+
+def children_of(pid: int) -> list[int]:
+    """Direct children of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def reasons(state: StateDocument) -> list[str]:

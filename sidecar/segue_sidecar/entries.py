@@ -1,0 +1,134 @@
+"""The domain values of the books: a voice and a revision, as this pod knows them.
+
+Separate from `books`, which finds and records them, and from `records`, which is their form on disk. They are mutable
+and belong to the event loop; whoever changes one says so (`Books.record_…`, `Books.touch`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from segue.memory.messages import PartRef, VoiceName
+from segue.wire import (
+    CanaryMode,
+    Consistency,
+    Fence,
+    PointerRequest,
+    ProbeReport,
+    Progress,
+    RevisionPhase,
+    RevisionRequest,
+    SelfReverted,
+    WatchState,
+)
+from segue_sidecar.fences import NO_FENCE
+
+
+@dataclass(slots=True)
+class RevisionEntry:
+    """One revision of one voice.
+
+    Attributes
+    ----------
+    handle
+        Its name in the words; `None` until it is offered for the first time.
+    parts
+        Its arenas; empty until they are sealed.
+    needed_bytes
+        What the pool must have free before it is tried again (phase Queued, reason PoolFull).
+    revive
+        It was asked for again while workers still let it go.
+    """
+
+    voice: VoiceName
+    revision: str
+    request: RevisionRequest
+    phase: RevisionPhase = RevisionPhase.QUEUED
+    reason: str = ""
+    message: str = ""
+    progress: Progress = field(default_factory=Progress)
+    handle: int | None = None
+    parts: tuple[PartRef, ...] = ()
+    build: str = ""
+    sentence: ProbeReport | None = None
+    full: ProbeReport | None = None
+    since_ns: int = 0
+    needed_bytes: int = 0
+    revive: bool = False
+
+    @property
+    def language(self) -> str:
+        """What it speaks: what its options say, else its reference."""
+        chosen = self.request.options.get("language")
+        if isinstance(chosen, str):
+            return chosen[:35]
+        return self.request.reference.language if self.request.reference else "en"
+
+    @property
+    def part_documents(self) -> list[dict[str, object]]:
+        """Its parts as jobs of children name them."""
+        return [{"name": part.name, "digest": part.digest, "size": part.size_bytes} for part in self.parts]
+
+    @property
+    def owner(self) -> str:
+        """Its name as an owner of arenas."""
+        return f"{self.voice}@{self.revision}"
+
+    @property
+    def report(self) -> ProbeReport | None:
+        """The latest full report, else the latest sentence."""
+        return self.full or self.sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a voice's word says, in revisions."""
+
+    active: str | None = None
+    candidate: str | None = None
+    mode: CanaryMode = CanaryMode.SPLIT
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """A flip that waits for its time."""
+
+    request: PointerRequest
+    fence: Fence
+
+
+@dataclass(slots=True)
+class VoiceEntry:
+    """One voice.
+
+    Attributes
+    ----------
+    fence
+        The highest seen; it outlives the voice (`Books.released`).
+    withdrawn
+        What the latest pointer command took back.
+    released
+        It was let go, and is forgotten once its revisions are.
+    """
+
+    name: VoiceName
+    uid: str
+    slot: int
+    fence: Fence = NO_FENCE
+    said: Said = field(default_factory=Said)
+    consistency: Consistency = Consistency.SESSION
+    watch: WatchState | None = None
+    armed: Armed | None = None
+    self_reverted: SelfReverted | None = None
+    withdrawn: str | None = None
+    released: bool = False
+    revisions: dict[str, RevisionEntry] = field(default_factory=dict)
+
+    @property
+    def protected(self) -> frozenset[str]:
+        """Revisions that are never dropped or evicted on anybody's account: they speak, or are the way back."""
+        named = {self.said.active, self.said.candidate, self.watch.previous if self.watch else None}
+        if self.armed:
+            named |= {self.armed.request.active, self.armed.request.candidate}
+        return frozenset(name for name in named if name)
