@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import os
+import pickle
 import resource
+import zipfile
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import tiny_engine
 from tests.support.sidecar import UID, VOICE, World, flip, load, running, until, until_phase, voice_of
+from typing_extensions import override
 
 from segue import signing
 from segue.control import SidecarClient
@@ -59,6 +66,37 @@ def test_bad_weights_fail_with_a_reason_and_the_active_voice_goes_on() -> None:
                 await until(client, lambda seen, gone=state: gone.revision not in seen.voices[VOICE].revisions)  # type: ignore[misc]
             assert (await voice_of(client)).pointer.active == first
             await load(world, client, 2)
+
+    asyncio.run(story())
+
+
+class Gadget:
+    """What a hostile pickle asks for."""
+
+    def __init__(self, witness: Path) -> None:
+        self._witness = witness
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self._witness}",)
+
+
+def test_a_malicious_pickle_is_refused_and_runs_nowhere() -> None:
+    async def story() -> None:
+        async with running() as (world, client):
+            witness = world.directory / "witness"
+            for protocol in (0, 2, 4):
+                buffer = io.BytesIO()
+                with zipfile.ZipFile(buffer, "w") as archive:
+                    archive.writestr("voice/data.pkl", pickle.dumps(Gadget(witness), protocol=protocol))
+                    archive.writestr("voice/version", "3\n")
+                source = world.write(f"evil{protocol}.pth", buffer.getvalue())
+                request = RevisionRequest(engine="demo", weights={"prosody": source, "timbre": source})
+                state = await attempt(world, client, request)
+                assert state.phase is RevisionPhase.FAILED
+                assert state.reason == "UnsafePickle", state.message
+                assert "system" in state.message
+            assert not witness.exists()
 
     asyncio.run(story())
 
