@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -348,7 +349,7 @@ def test_a_mistake_in_the_configuration_is_told_with_its_line(tmp_path: Path) ->
         config = tmp_path / "server.yaml"
         config.write_text("listen: 127.0.0.1:0\nsocketDir: run\nworkerz: 3\n")
         process = await asyncio.create_subprocess_exec(
-            *("python", "-m", "segue_server", "--config", str(config)), stderr=asyncio.subprocess.PIPE
+            *(sys.executable, "-m", "segue_server", "--config", str(config)), stderr=asyncio.subprocess.PIPE
         )
         _, errors = await process.communicate()
         return process.returncode, errors.decode()
