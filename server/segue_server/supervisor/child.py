@@ -22,6 +22,7 @@ from segue.memory.stats import create_stats_memfd
 from segue.memory.stats_layout import ROWS
 from segue.memory.stats_reader import StatsReader
 from segue_server.channel import BadReport, Report
+from segue_server.supervisor.ledger import Ledger
 
 MAX_NAMES = 2 * ROWS
 
@@ -47,6 +48,7 @@ class Child:
         self.generation = generation
         self.report = Report()
         self.names: dict[int, tuple[str, str]] = {}
+        self.ledger = Ledger()
         self.started_s = time.monotonic()
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None

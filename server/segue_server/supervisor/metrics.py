@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from segue.memory.stats_layout import BATCH_BUCKETS, BUCKETS_S, Outcome, RowCell, WorkerCell
 from segue.memory.stats_reader import Counters, Histogram, WorkerReading
-from segue_server.supervisor.totals import RevisionKey, Totals
+from segue_server.supervisor.ledger import RevisionKey
+from segue_server.supervisor.totals import Totals
 
 MAX_VOICES = 500
 PAST = "past"

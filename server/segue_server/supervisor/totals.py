@@ -13,16 +13,7 @@ from dataclasses import dataclass, field
 from segue.memory.stats_layout import BATCH_BUCKETS, WorkerCell
 from segue.memory.stats_reader import Counters, WorkerReading
 from segue_server.supervisor.child import Child
-
-UNNAMED = ("unknown", "")
-
-
-@dataclass(frozen=True, slots=True)
-class RevisionKey:
-    """A voice (`namespace/name`) and the digest of one of its revisions."""
-
-    voice: str
-    revision: str
+from segue_server.supervisor.ledger import RevisionKey
 
 
 @dataclass(slots=True)
@@ -54,11 +45,10 @@ class Totals:
         stats = child.stats
         if stats is None:
             return
-        for handle, row in stats.rows().items():
-            key = RevisionKey(*child.names.get(handle, UNNAMED))
-            self.revisions[key] = self.revisions.get(key, Counters()) + row.counters
-            if not row.retired:
-                self.resident.add(key)
+        for entry in child.ledger.read(stats.rows(), child.names):
+            self.revisions[entry.key] = self.revisions.get(entry.key, Counters()) + entry.counters
+            if not entry.retired:
+                self.resident.add(entry.key)
         worker = stats.worker()
         self.counts.update(worker.counts)
         self.batch_sizes = [a + b for a, b in zip(self.batch_sizes, worker.batch_sizes, strict=True)]
@@ -68,9 +58,9 @@ class Totals:
         self.add(child)
         self.resident.clear()
         stats = child.stats
-        for handle, row in stats.rows().items() if stats is not None else ():
-            if row.counters.in_flight:
-                self.died[RevisionKey(*child.names.get(handle, UNNAMED))] += row.counters.in_flight
+        for entry in child.ledger.read(stats.rows(), child.names) if stats is not None else ():
+            if entry.counters.in_flight:
+                self.died[entry.key] += entry.counters.in_flight
 
     def copy(self) -> Totals:
         """The same, to go on adding."""

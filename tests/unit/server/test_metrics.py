@@ -8,11 +8,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from segue.memory.stats import StatsPage, create_stats_memfd
-from segue.memory.stats_layout import Outcome
+from segue.memory.stats_layout import ROWS, Outcome
 from segue.memory.stats_reader import Counters, StatsReader
 from segue_server.channel import Report
+from segue_server.supervisor.ledger import Ledger, RevisionKey
 from segue_server.supervisor.metrics import MAX_VOICES, PAST, Snapshot, bounded
-from segue_server.supervisor.totals import RevisionKey, Totals
+from segue_server.supervisor.totals import Totals
 
 
 def counters(*outcomes: Outcome) -> Counters:
@@ -77,3 +78,24 @@ def test_rows_of_dead_workers_are_told_as_died() -> None:
 def test_a_report_survives_the_channel() -> None:
     report = Report(listening=True, unready="", replace="why", names={3: ("d/v", "r")})
     assert Report.decode(report.encode()) == report
+
+
+def test_totals_never_go_down_when_a_page_gives_a_row_to_another_revision() -> None:
+    page = StatsPage(create_stats_memfd())
+    fd = page.export()
+    reader = StatsReader(fd)
+    os.close(fd)
+    ledger = Ledger()
+    names = {handle: ("v", f"{handle:x}" * 4) for handle in range(1, 4000)}
+
+    def successes() -> int:
+        return sum(entry.counters.successes for entry in ledger.read(reader.rows(), names))
+
+    for handle in range(1, 3000):
+        page.row(handle).ended(Outcome.SUCCESS, latency_s=0.1, audio_ms=1)
+        page.retire_row(handle)
+        if handle % 100 == 0:
+            assert successes() == handle
+    assert len({entry.key for entry in ledger.read(reader.rows(), names)}) <= ROWS + 1
+    reader.close()
+    page.close()
