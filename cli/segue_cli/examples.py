@@ -22,7 +22,7 @@ class NoExamples(SegueError):
 def examples_dir() -> Path:
     """The folder with `voices/` and, in a checkout, `updates/`.
 
-    `$SEGUE_EXAMPLES` goes first, then `./examples`, the checkout of an editable installation, the package.
+    `$SEGUE_EXAMPLES` goes first, then `./examples`, then the checkout of an editable installation.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def examples_dir() -> Path:
         There is none.
     """
     chosen = os.environ.get("SEGUE_EXAMPLES")
-    candidates = [Path(chosen)] if chosen else [Path("examples").resolve(), CHECKOUT, _packaged()]
+    candidates = [Path(chosen)] if chosen else [Path("examples").resolve(), CHECKOUT]
     for candidate in candidates:
         if (candidate / "voices" / "narrator.yaml").is_file():
             return candidate
@@ -38,9 +38,3 @@ def examples_dir() -> Path:
     raise NoExamples(
         f"no example voices in {where}; run this in a checkout, or set SEGUE_EXAMPLES to a copy of examples/"
     )
-
-
-def _packaged() -> Path:
-    import segue_engines.demo
-
-    return Path(segue_engines.demo.__file__).parent

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from segue.errors import SegueError, WeightsError
+from segue_cli.examples import CHECKOUT
 from segue_cli.finding import usual_folders
 from segue_cli.revisions import short
 
@@ -184,16 +185,8 @@ def choose_voice(name: str | None, *, folders: Iterator[Path]) -> LocatedVoice:
 def _folders(voices: Path | None) -> Iterator[Path]:
     if voices is not None and not voices.is_dir():
         raise NoVoice(f"{voices} is not a folder of voices")
-    wanted = [voices] if voices is not None else [*usual_folders(), *packaged_voices()]
+    wanted = [voices] if voices is not None else [*usual_folders(), CHECKOUT / "voices"]
     return (folder for folder in wanted if folder.is_dir())
-
-
-def packaged_voices() -> tuple[Path, ...]:
-    """Voices that came with the installation: in the wheel, or in the checkout of an editable one."""
-    import segue_engines.demo
-
-    package = Path(segue_engines.demo.__file__).parent
-    return package / "voices", package.parents[2] / "examples" / "voices"
 
 
 def _local_file(uri: str, yaml: Path) -> Path:
