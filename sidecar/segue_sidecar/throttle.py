@@ -21,7 +21,9 @@ SLICE_S = 0.005
 
 _LATENCY_WORSE = 1.15
 _LATENCY_FLAT = 1.05
-_GROWTH = 1.03
+_GROWTH = 1.04
+_CALM = 0.8
+"""Children that were held back run freely again only well below the limit: at the limit they would start and stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ def next_duty(duty: float, load: Load, policy: ThrottleSection) -> float:
     duty
         Their share in the interval that `load` tells of.
     """
-    if load.busy <= policy.busy:
+    if load.busy <= policy.busy * (1.0 if duty >= 1.0 else _CALM):
         return 1.0
     if duty >= 1.0:
         return policy.duty

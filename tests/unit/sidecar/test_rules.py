@@ -49,6 +49,12 @@ def test_an_idle_machine_is_not_throttled() -> None:
     assert next_duty(0.1, Load(busy=0.2, latency_ratio=9.0), POLICY) == 1.0
 
 
+def test_at_the_limit_children_do_not_start_and_stop() -> None:
+    assert next_duty(0.1, Load(busy=0.45, latency_ratio=1.1), POLICY) == 0.1
+    assert next_duty(1.0, Load(busy=0.45), POLICY) == 1.0
+    assert next_duty(0.1, Load(busy=0.35), POLICY) == 1.0
+
+
 def test_a_busy_worker_brings_children_to_a_tenth_at_once() -> None:
     assert next_duty(1.0, Load(busy=0.9), POLICY) == 0.1
 
@@ -71,7 +77,7 @@ def test_a_busy_machine_never_gives_children_more_than_their_most(
     if busy > POLICY.busy:
         assert following <= POLICY.max_duty
         assert following >= min(duty, POLICY.min_duty)
-    else:
+    elif busy <= POLICY.busy * 0.8:
         assert following == 1.0
 
 
