@@ -9,12 +9,13 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from segue.model import Status
 from segue_cli.demo.acts import ACTS, QUICK, Act, Stage, play_act
 from segue_cli.demo.material import CAST, NAMESPACE, STAR, prepare_material
 from segue_cli.demo.observer import Observer
@@ -35,7 +36,8 @@ from segue_cli.measure.shots import LoadPlan, OpenLoop
 
 RATE_PER_S = 14.0
 LISTENERS = 40
-ACTS_AFTER_S = 2.0
+AFTER_THE_LAST_S = 2.0
+READY_S = 150.0
 LONGEST_S = 900.0
 SELFTEST_SHOTS = 6
 
@@ -88,13 +90,9 @@ async def _perform(folder: Path, story: Story, teller: Teller, acts: Sequence[Ac
 
 async def _play_all(stage: Stage, folder: Path, acts: Sequence[Act]) -> tuple[FlipDelays, Path]:
     up, story, teller = stage.up, stage.story, stage.teller
-    await up.until(
-        lambda: all(up.status(f"{NAMESPACE}/{name}").stable_revision for name in CAST),
-        within_s=60,
-        what="every voice is ready",
-    )
+    await _until_all(up, lambda status: status.active_revision, what="every voice speaks")
     _name_first_versions(stage)
-    teller.say(f"{', '.join(CAST)} are ready")
+    teller.say(f"{', '.join(CAST)} have passed their first verification and speak")
     watching = asyncio.create_task(stage.observer.run())
     host, port = up.address
     story.shots = traffic(CAST)
@@ -113,10 +111,10 @@ async def _play_all(stage: Stage, folder: Path, acts: Sequence[Act]) -> tuple[Fl
         with stats_pages(pids) as pages, LoadProcess(plan, directory=folder, on_tick=teller.traffic) as load:
             heads = heads_of(pages)
             teller.say(f"{LISTENERS} listeners ask {RATE_PER_S:g} times a second, plain and streaming")
-            await asyncio.sleep(ACTS_AFTER_S)
+            await _until_all(up, lambda status: status.stable_revision, what="every voice is confirmed")
             for act in acts:
                 await play_act(stage, act)
-            await asyncio.sleep(ACTS_AFTER_S)
+            await asyncio.sleep(AFTER_THE_LAST_S)
             story.records = await asyncio.to_thread(load.stop)
             transitions = read_transitions(pages, heads)
     finally:
@@ -126,9 +124,13 @@ async def _play_all(stage: Stage, folder: Path, acts: Sequence[Act]) -> tuple[Fl
     return flip_delays(flips, slots=stage.observer.slots, transitions=transitions), spool
 
 
+async def _until_all(up: RunningUp, said: Callable[[Status], str | None], *, what: str) -> None:
+    await up.until(lambda: all(said(up.status(f"{NAMESPACE}/{name}")) for name in CAST), within_s=READY_S, what=what)
+
+
 def _name_first_versions(stage: Stage) -> None:
     for name in CAST:
-        revision = stage.up.status(f"{NAMESPACE}/{name}").stable_revision or ""
+        revision = stage.up.status(f"{NAMESPACE}/{name}").active_revision or ""
         version = stage.material.first[name]
         stage.story.revisions[revision] = version.label
         stage.renderings.add(RevisionFiles(voice=name, revision=revision, weights=version.weights))
