@@ -8,7 +8,8 @@ Separate from the operator because the command line and the benches command side
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -59,6 +60,9 @@ REFUSALS: Mapping[str, tuple[type[CommandRefused], int]] = {
 """`ErrorBody` reason to error class and HTTP status; both sides read this table.
 
 A command that breaks the schema is an `InvalidCommand` with 422; one that keeps to it and means nothing has 409."""
+
+Trace = Callable[[str, Any], Awaitable[None]]
+"""As httpx calls it: name of the event, and what belongs to it."""
 
 _Model = TypeVar("_Model", bound=WireModel)
 
@@ -158,10 +162,23 @@ class SidecarClient:
         path = f"{_revision_path(voice, revision)}/audio/{case}/{seed}"
         return (await self._send("GET", path, headers=_term(term))).content
 
-    async def set_pointer(self, voice: str, request: PointerRequest, *, fence: Fence, voice_uid: str) -> PointerResult:
-        """Flip. Raises `StaleFence`, `Conflict`, `NotReady`, `NotFound`."""
+    async def set_pointer(
+        self,
+        voice: str,
+        request: PointerRequest,
+        *,
+        fence: Fence,
+        voice_uid: str,
+        on_write: Callable[[int], None] | None = None,
+    ) -> PointerResult:
+        """Flip. Raises `StaleFence`, `Conflict`, `NotReady`, `NotFound`.
+
+        `on_write` is called with CLOCK_MONOTONIC ns just before the command is written to the open connection: from
+        there on a flip's delay is the sidecar's.
+        """
         path = f"{_voice_path(voice)}/pointer"
-        response = await self._send("PUT", path, body=request, headers=_command(fence, voice_uid))
+        trace = _tell_write(on_write) if on_write is not None else None
+        response = await self._send("PUT", path, body=request, headers=_command(fence, voice_uid), trace=trace)
         return _read(PointerResult, response)
 
     async def confirm(self, voice: str, *, fence: Fence, voice_uid: str) -> VoiceState:
@@ -189,13 +206,20 @@ class SidecarClient:
         params: Mapping[str, str] | None = None,
         body: WireModel | None = None,
         extra_s: float = 0.0,
+        trace: Trace | None = None,
     ) -> httpx.Response:
         content = body.model_dump_json(by_alias=True).encode() if body is not None else None
         kind = {"content-type": "application/json"} if content is not None else {}
         timeout = httpx.Timeout(self._timeout_s, read=self._timeout_s + extra_s)
         try:
             response = await self._client.request(
-                method, path, params=params, content=content, headers={**headers, **kind}, timeout=timeout
+                method,
+                path,
+                params=params,
+                content=content,
+                headers={**headers, **kind},
+                timeout=timeout,
+                extensions={"trace": trace} if trace is not None else None,
             )
         except httpx.TransportError as error:
             where = self._client.base_url
@@ -203,6 +227,14 @@ class SidecarClient:
         if response.status_code >= 400:
             raise refusal_of(response.status_code, response.content)
         return response
+
+
+def _tell_write(on_write: Callable[[int], None]) -> Trace:
+    async def trace(event: str, _: Any) -> None:
+        if event == "http11.send_request_headers.started":
+            on_write(time.monotonic_ns())
+
+    return trace
 
 
 def refusal_of(status: int, content: bytes) -> SegueError:

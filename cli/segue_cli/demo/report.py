@@ -26,7 +26,7 @@ def flips_of(operator_log: Path) -> list[Flip]:
     flips = []
     for match in STORE.finditer(text):
         epoch, sent_ns, received_ns, stored_ns = (int(match[place]) for place in (2, 3, 4, 5))
-        if stored_ns:
+        if stored_ns and sent_ns:
             flips.append(
                 Flip(
                     voice=match[1],

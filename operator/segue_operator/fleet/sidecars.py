@@ -179,8 +179,9 @@ async def _carry_out(command: Command, pod: Pod, voice: VoiceModel, fence: Fence
         case SetPointer():
             ahead = timedelta(microseconds=pod.offset.offset_ns / 1000) if pod.offset.usable() else None
             request_ = pointer_request(command, clock_ahead=ahead)
-            sent_ns = time.monotonic_ns()
-            _log_store(key, sent_ns, await client.set_pointer(key, request_, fence=fence, voice_uid=uid))
+            sent_ns: list[int] = []
+            result = await client.set_pointer(key, request_, fence=fence, voice_uid=uid, on_write=sent_ns.append)
+            _log_store(key, sent_ns[-1] if sent_ns else 0, result)
         case ConfirmWatch():
             await client.confirm(key, fence=fence, voice_uid=uid)
         case DropRevision():
