@@ -96,7 +96,7 @@ class Observer:
 
     def _keep_interval(self, key: tuple[str, str], phase: RevisionPhase) -> None:
         now_ns = time.monotonic_ns()
-        if phase in LOADING:
+        if phase in LOADING and key[1] == self.teller.target:
             self._loading_since.setdefault(key, now_ns)
         elif (since := self._loading_since.pop(key, None)) is not None:
             self.story.preloads.append((since, now_ns))

@@ -178,7 +178,7 @@ def _figure_rows(figures: Figures, story: Story) -> Iterable[str]:
 
 
 def _flip_note(figures: Figures) -> str:
-    return f"{figures.flips} pointer stores of this run; `make bench ONLY=swap` measures over a thousand at saturation"
+    return f"{figures.flips} pointer stores of this run; the swap bench measures over a thousand at saturation"
 
 
 def _row(name: str, p50: float, p99: float, largest: float, unit: str, how: str) -> str:

@@ -83,7 +83,7 @@ def _chapters(chapters: Sequence[Chapter], scale: Scale, height: int) -> Iterabl
         yield (
             f'<g class="chapter {state}"><title>{title}</title>'
             f'<rect x="{left:.1f}" y="{CHAPTERS_TOP}" width="{max(right - left - 2, 2):.1f}" height="22" rx="4"/>'
-            f'<text x="{(left + right) / 2:.1f}" y="{CHAPTERS_TOP + 15.5}">{number}</text>'
+            f'<text x="{(left + right) / 2:.1f}" y="{CHAPTERS_TOP + 15.5}">{number if right - left > 14 else ""}</text>'
             f'<path class="edge" d="M{left:.1f} {CHAPTERS_TOP + 22}V{height - 24}"/></g>'
         )
 
