@@ -74,14 +74,14 @@ async def run_flips(
         port=stack.port,
         shots=tuple(shots),
         pace=ClosedLoop(concurrency=concurrency),
-        max_requests=size.requests,
-        max_s=900,
+        max_s=1200,
         spool=str(spool),
     )
     gap_s = max(0.02, size.requests / capacity / (size.flips * 1.08))
     state = await commander.state()
     slots = {voice: state.voices[voice].slot or 0 for voice in cast.revisions}
     with stats_pages(workers) as pages, LoadProcess(plan, directory=stack.directory / "load", name="flips") as load:
+        await asyncio.to_thread(_wait_for_answers, load, 2 * concurrency)
         heads = heads_of(pages)
         flipper = Flipper(_flip_plan(stack, commander, cast, flips=size.flips, gap_s=gap_s), directory=stack.directory)
         try:
@@ -90,7 +90,8 @@ async def run_flips(
             queue_full_share = await full
         finally:
             flipper.kill()
-        records = await asyncio.to_thread(load.wait, 900)
+        await asyncio.to_thread(_wait_for_answers, load, size.requests)
+        records = await asyncio.to_thread(load.stop)
         transitions = read_transitions(pages, heads)
     span_s = (max(r.end_ns for r in records) - records[0].start_ns) / 1e9
     return FlipRun(
@@ -99,6 +100,11 @@ async def run_flips(
         queue_full_share=queue_full_share,
         rate_per_s=len(records) / span_s,
     )
+
+
+def _wait_for_answers(load: LoadProcess, count: int) -> None:
+    while load.running and (load.latest is None or load.latest.done < count):
+        load.wait_for_tick(5)
 
 
 async def _watch_queues(pages: Mapping[int, StatsReader], flipper: Flipper) -> float:
