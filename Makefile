@@ -34,6 +34,7 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/segue crd --check
+	$(BIN)/python -m segue.model.reference --check
 
 format: setup
 	$(BIN)/ruff format $(SOURCES)
@@ -41,6 +42,7 @@ format: setup
 
 generate: setup
 	$(BIN)/segue crd
+	$(BIN)/python -m segue.model.reference
 
 bench: setup
 	$(BIN)/python -m bench $(ONLY) $(if $(SHORT),--short) --out build/bench
