@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from segue.errors import ArenaCorrupt
@@ -58,13 +59,37 @@ def alive(pid: int) -> bool:
     return fields is not None and fields[0] not in {"Z", "X"}
 
 
-def pss_bytes(pid: int) -> int:
-    """Proportional set size; 0 for a process that has just ended."""
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Proportional set size of a process, in bytes.
+
+    Attributes
+    ----------
+    own
+        Anonymous memory and shared memory (arenas, pages): what the program itself asked for.
+    files
+        Its share of mapped files. Falls and rises with every other process on the machine that uses the same
+        libraries, and costs nothing that the page cache would not hold anyway.
+    """
+
+    own: int
+    files: int
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.own + self.files
+
+
+def footprint(pid: int) -> Footprint:
+    """From smaps_rollup; nothing for a process that has just ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+        return Footprint(0, 0)
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines[1:]}
+    files = sizes.get("Pss_File", 0)
+    return Footprint(own=sizes.get("Pss", 0) - files, files=files)
 
 
 def open_descriptors(pid: int) -> int:
