@@ -2,7 +2,7 @@
 does not slow anybody down.
 
 Three runs against one stack: stores seen by another process (idle machine), flips under a closed loop that keeps every
-queue full, preloads under an open loop at 70 % of the capacity that was just measured. Arrivals of the open loop are
+queue full, preloads under an open loop at 70 % of what the run before has served a second. Arrivals of the open loop are
 evenly spaced, so that its p99 is the server's and not that of a random crowd.
 """
 
@@ -217,7 +217,7 @@ async def measure(size: Size) -> Result:
         tell(f"{capacity:.0f} requests a second; {size.requests:,} requests with {size.flips:,} flips")
         spool = stack.directory / "spool"
         flips = await run_flips(stack, commander, cast, shots=shots, size=size, capacity=capacity, spool=spool)
-        rate = min(capacity, flips.rate_per_s) * LOAD_SHARE
+        rate = flips.rate_per_s * LOAD_SHARE
         tell(f"open loop at {rate:.0f} a second, preloads interleaved")
         records, preloads = await run_preloads(stack, commander, cast, shots=shots, size=size, rate=rate, spool=spool)
         tell(f"judging {len(flips.records) + len(records):,} answers window by window")
