@@ -2,8 +2,8 @@
 does not slow anybody down.
 
 Three runs against one stack: stores seen by another process (idle machine), flips under a closed loop that keeps every
-queue full, preloads under an open loop at 70 % of what the run before has served a second. Arrivals of the open loop are
-evenly spaced, so that its p99 is the server's and not that of a random crowd.
+queue full, preloads under an open loop at 70 % of what the run before has served a second. Arrivals of the open loop
+are evenly spaced, so that its p99 is the server's and not that of a random crowd.
 """
 
 from __future__ import annotations
