@@ -1,10 +1,10 @@
 """Promise 5: memory is bounded and flat over a thousand swaps with real preloads.
 
 Each swap loads weights that were never loaded before, flips to them, speaks a few sentences with them, and lets the
-old ones go. Two voices swap side by side; when both are done, all processes are looked at. The figure is their
-proportional set size together, which counts shared memory once, without mapped files: the share of those rises and
-falls with whoever else uses the same libraries. The last hundred swaps are compared with the second hundred (in the
-first, caches and allocators still fill).
+old ones go. Two voices swap side by side; when both are done, all processes of the stack are looked at. The figure is
+their proportional set size together, which counts what they share once; mapped files are in it, so another program
+that starts or ends meanwhile and uses the same libraries moves it. The last hundred swaps are compared with the second
+hundred (in the first, caches and allocators still fill).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Ledger:
 
     @property
     def total_bytes(self) -> list[int]:
-        """Of all processes together, mapped files included."""
+        """Of all processes together."""
         return [sum(each.total for each in seen.values()) for seen in self.seen]
 
 
@@ -88,7 +88,7 @@ async def swap_all(stack: Stack, commander: Commander, cast: Cast, *, size: Size
             await _speak(stack, ledger, mine[:REQUESTS_A_SWAP])
         await _look(stack, commander, ledger)
         if ledger.swaps % max(size.swaps // 10, 1) < LANES:
-            tell(f"{ledger.swaps:,} swaps, {ledger.own_bytes[-1] / MIB:.1f} MiB")
+            tell(f"{ledger.swaps:,} swaps, {ledger.total_bytes[-1] / MIB:.1f} MiB")
     return ledger
 
 
@@ -124,6 +124,8 @@ async def _look(stack: Stack, commander: Commander, ledger: Ledger) -> None:
     workers = {f"worker {number}": pid for number, pid in enumerate(stack.worker_pids())}
     pids = {"sidecar": stack.pid("sidecar"), "server": stack.pid("server"), **workers}
     state = await commander.state()
+    others = (pid for pid in stack.all_pids() if pid not in pids.values())
+    pids |= {f"child {number}": pid for number, pid in enumerate(others)}
     ledger.seen.append({name: footprint(pid) for name, pid in pids.items()})
     ledger.descriptors.append(sum(map(open_descriptors, pids.values())))
     ledger.used_bytes.append(state.pool.used_bytes)
@@ -138,19 +140,21 @@ def figures_of(ledger: Ledger, size: Size) -> dict[str, object]:
     if len(ledger.seen) < 3 * rounds:
         raise BenchFailed(f"only {ledger.swaps} swaps: too few to compare windows of {size.window}")
     own, total = ledger.own_bytes, ledger.total_bytes
+    lasting = set.intersection(*(set(seen) for seen in ledger.seen[second] + ledger.seen[last]))
     return {
         "swaps": ledger.swaps,
-        "pss_growth_ratio": round(mean(own[last]) / mean(own[second]), 5),
+        "pss_growth_ratio": round(mean(total[last]) / mean(total[second]), 5),
         "fds_growth": int(median(ledger.descriptors[last]) - median(ledger.descriptors[second])),
         "peak_over_budget": round(ledger.peak_bytes / ledger.budget_bytes, 4),
         "details": {
-            "pss_second_window_mib": round(mean(own[second]) / MIB, 2),
-            "pss_last_window_mib": round(mean(own[last]) / MIB, 2),
-            "pss_mib_each_tenth": [round(size_bytes / MIB, 2) for size_bytes in own[:: max(len(own) // 10, 1)]],
-            "growth_by_process": {name: round(_growth(ledger, name, second, last), 5) for name in ledger.seen[-1]},
-            "with_mapped_files": {
-                "second_window_mib": round(mean(total[second]) / MIB, 2),
-                "last_window_mib": round(mean(total[last]) / MIB, 2),
+            "pss_second_window_mib": round(mean(total[second]) / MIB, 2),
+            "pss_last_window_mib": round(mean(total[last]) / MIB, 2),
+            "pss_mib_each_tenth": [round(size_bytes / MIB, 2) for size_bytes in total[:: max(len(total) // 10, 1)]],
+            "growth_by_process": {name: round(_growth(ledger, name, second, last), 5) for name in sorted(lasting)},
+            "without_mapped_files": {
+                "growth_ratio": round(mean(own[last]) / mean(own[second]), 5),
+                "second_window_mib": round(mean(own[second]) / MIB, 2),
+                "last_window_mib": round(mean(own[last]) / MIB, 2),
             },
             "descriptors_second_window": median(ledger.descriptors[second]),
             "descriptors_last_window": median(ledger.descriptors[last]),
@@ -165,7 +169,7 @@ def figures_of(ledger: Ledger, size: Size) -> dict[str, object]:
 
 def _growth(ledger: Ledger, process: str, second: slice, last: slice) -> float:
     def average(window: slice) -> float:
-        return mean(seen[process].own for seen in ledger.seen[window] if process in seen)
+        return mean(seen[process].total for seen in ledger.seen[window] if process in seen)
 
     return average(last) / average(second)
 
@@ -200,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at_most("growth of open descriptors", int(str(figures["fds_growth"])), 0),
         at_most("arena peak / budget", float(str(figures["peak_over_budget"])), 1.0, digits=3),
         at_most("requests failed meanwhile", ledger.failed.total(), 0),
-        note("PSS of all processes at the end, without mapped files", f"{ledger.own_bytes[-1] / MIB:.1f} MiB"),
+        note("PSS of all processes at the end", f"{ledger.total_bytes[-1] / MIB:.1f} MiB"),
     ]
     return 0 if print_lines("memory", lines, short=options.short) else 1
 

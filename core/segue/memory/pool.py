@@ -134,6 +134,7 @@ class Pool:
     def settle(self) -> None:
         """Every worker has said hello or is dead: the books are complete, memory may be allocated."""
         self._settled = True
+        self._open_spares()
 
     def allocate(self, size_bytes: int, *, name: str) -> Allocation:
         """A fresh memfd of zeros for `size_bytes`, warm where a spare fits. The budget has room for it from now on.
@@ -277,16 +278,12 @@ class Pool:
         if not self._settled or not self._spare_bytes:
             return False
         spare = next((one for one in self._spares if one.ready_bytes < self._spare_bytes), None)
-        if spare is None and len(self._spares) >= self._spares_wanted:
+        if spare is None:
             return False
-        done_bytes = spare.ready_bytes if spare else 0
-        step_bytes = min(SPARE_STEP_BYTES, self._spare_bytes - done_bytes)
+        step_bytes = min(SPARE_STEP_BYTES, self._spare_bytes - spare.ready_bytes)
         if self._used_bytes() + self._held_by_spares() + step_bytes > self._budget_bytes:
             return False
-        if spare is None:
-            spare = _Spare(memfd.create("segue-spare"))
-            self._spares.append(spare)
-        _fault_in(spare.fd, offset=done_bytes, length=step_bytes)
+        _fault_in(spare.fd, offset=spare.ready_bytes, length=step_bytes)
         spare.ready_bytes += step_bytes
         self._note_peak()
         return True
@@ -334,18 +331,27 @@ class Pool:
     def _fitting_spare(self, needed_bytes: int) -> _Spare | None:
         """Take out the spare that wastes least: none over twice the size, nor one that would break the budget."""
         room_bytes = min(2 * needed_bytes, self._budget_bytes - self._used_bytes())
-        fitting = [spare for spare in self._spares if spare.ready_bytes <= room_bytes]
+        fitting = [spare for spare in self._spares if 0 < spare.ready_bytes <= room_bytes]
         if not fitting:
             return None
         best = max(fitting, key=lambda spare: min(spare.ready_bytes, needed_bytes))
         self._spares.remove(best)
+        self._open_spares()
         return best
+
+    def _open_spares(self) -> None:
+        """Have as many spares as wanted, the new ones empty: how many descriptors are open never depends on load."""
+        while len(self._spares) < self._spares_wanted:
+            self._spares.append(_Spare(memfd.create("segue-spare")))
 
     def _give_up_spares(self, needed_bytes: int) -> None:
         """Drop spares until the allocation fits; the one that it is made from was taken out before."""
-        while self._spares and self._used_bytes() + self._held_by_spares() + needed_bytes > self._budget_bytes:
-            spare = self._spares.pop()
+        room_bytes = self._budget_bytes - self._used_bytes() - needed_bytes
+        while self._held_by_spares() > max(0, room_bytes):
+            spare = max(self._spares, key=lambda one: one.ready_bytes)
+            self._spares.remove(spare)
             self._dispose(spare.fd, 0)
+        self._open_spares()
 
     def _dispose(self, fd: int, size_bytes: int) -> None:
         disposal = _Disposal(fd, size_bytes)

@@ -225,6 +225,21 @@ def test_a_spare_is_given_up_when_its_room_is_needed() -> None:
     memory.close()
 
 
+def test_how_many_descriptors_are_open_does_not_depend_on_how_far_the_spares_are(memory: HostMemory) -> None:
+    laid_in(memory, fill=1.0)
+    empty = open_fds()
+    assert memory.grow_spare()
+    assert open_fds() == empty
+    while memory.grow_spare():
+        pass
+    assert open_fds() == empty
+    part = laid_in(memory, fill=2.0)  # takes the spare
+    assert open_fds() == empty + 1
+    memory.release(part.digest, owner="rev-a")
+    assert memory.reap() == (part.digest,)
+    assert open_fds() == empty
+
+
 def test_spares_stay_inside_the_budget() -> None:
     memory = HostMemory(10 * MIB, spare_bytes=8 * MIB)
     memory.settle()
