@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from segue.rollout import needs
 from segue_operator.leader import Fences
-from segue_operator.ports import Clock, Cluster, Events, Fleet
+from segue_operator.ports import Clock, Cluster, Events, Fleet, Triggers
 from segue_operator.slots import SlotBook
+from segue_operator.triggers.nothing import NoTriggers
 from segue_operator.voice_loop import Surroundings, VoiceLoop
 
 
@@ -32,6 +33,7 @@ class Controller:
     events: Events
     fences: Fences
     slots: SlotBook
+    triggers: Triggers = field(default_factory=NoTriggers)
     on_first_reading: Callable[[], None] = lambda: None
     _loops: dict[str, VoiceLoop] = field(default_factory=dict)
 
@@ -67,6 +69,7 @@ class Controller:
             fences=self.fences,
             slots=self.slots,
             wake=self.wake,
+            triggers=self.triggers,
         )
         for key in sorted(self.cluster.keys() - self._loops.keys()):
             self._loops[key] = VoiceLoop(key, around)

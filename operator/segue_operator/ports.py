@@ -1,4 +1,4 @@
-"""What the control loop needs of the world, as four ports.
+"""What the control loop needs of the world, as five ports.
 
 Separate so that the loop is the same in a cluster and on one machine: the `folder` adapter puts a directory of YAML
 files in the place of the API server, tests put things that fail on purpose.
@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from segue.errors import SegueError
 from segue.model import Status, VoiceModel
-from segue.rollout import Command, Event, PodView, RevertSpec
+from segue.rollout import Alert, Command, Event, PodView, QueryResult, RevertSpec
 from segue.wire import Fence
 
 
@@ -131,6 +131,18 @@ class Fleet(Protocol):
 
     def follow(self, key: str, *, closely: bool) -> None:
         """Long-poll for this voice (an open rollout or watch), or look now and then."""
+        ...
+
+
+class Triggers(Protocol):
+    """Reasons to go back that come from outside: alerts and queries. Neither call waits for anybody."""
+
+    def alerts(self, voice: VoiceModel) -> tuple[Alert, ...]:
+        """What fires for this voice; the engine asks whether it began after the flip."""
+        ...
+
+    def queries(self, voice: VoiceModel) -> tuple[QueryResult, ...]:
+        """The latest verdict on each query of the watch; asking keeps them fresh, a new verdict wakes the voice."""
         ...
 
 

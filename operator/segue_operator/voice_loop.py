@@ -21,8 +21,9 @@ from segue.model import Status, VoiceModel
 from segue.rollout import Action, Command, Needs, PodView, Snapshot, needs, next_action
 from segue_operator.fleet.sidecars import describe
 from segue_operator.leader import Fences
-from segue_operator.ports import Clock, Cluster, Events, Fleet, WriteConflict
+from segue_operator.ports import Clock, Cluster, Events, Fleet, Triggers, WriteConflict
 from segue_operator.slots import QUEUED_REASON, SlotBook
+from segue_operator.triggers.nothing import NoTriggers
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
 RELEASE_RETRY_S = 5.0
@@ -41,6 +42,7 @@ class Surroundings:
     fences: Fences
     slots: SlotBook
     wake: Callable[[frozenset[str]], None]
+    triggers: Triggers = field(default_factory=NoTriggers)
 
 
 class CommandsFailed(SegueError):
@@ -113,8 +115,7 @@ class VoiceLoop:
         need = needs(voice.spec, voice.status, now)
         self.around.fleet.follow(self.key, closely=need.long_poll)
         pods = await self.around.fleet.observe(voice, evidence=need.evidence)
-        owner = self.around.cluster.spec_owner(voice)
-        action = self._decide(voice, pods, owner, now)
+        action = self._decide(voice, self._gather(voice, need, pods), now)
         if action is None:
             return self._look_again_s(need, None)
         await self._act(voice, action)
@@ -122,10 +123,20 @@ class VoiceLoop:
             return 0.0  # the next decision builds on what was just written
         return self._look_again_s(need, action.requeue_after)  # effects of commands wake us
 
-    def _decide(self, voice: VoiceModel, pods: tuple[PodView, ...], owner: str | None, now: datetime) -> Action | None:
-        """Ask the engine and note who holds a slot: one step, nothing is awaited in it."""
-        slots = self.around.slots.seen_by(self.key)
-        seen = Snapshot(voice=voice, status=voice.status, pods=pods, slots=slots, owner=owner)
+    def _gather(self, voice: VoiceModel, need: Needs, pods: tuple[PodView, ...]) -> Snapshot:
+        """Everything that the engine may look at; nothing is awaited in it, so that no slot is taken twice."""
+        return Snapshot(
+            voice=voice,
+            status=voice.status,
+            pods=pods,
+            slots=self.around.slots.seen_by(self.key),
+            owner=self.around.cluster.spec_owner(voice),
+            alerts=self.around.triggers.alerts(voice),
+            queries=self.around.triggers.queries(voice) if need.queries else (),
+        )
+
+    def _decide(self, voice: VoiceModel, seen: Snapshot, now: datetime) -> Action | None:
+        """Ask the engine and note who holds a slot: one step with `_gather`, nothing is awaited in between."""
         action = next_action(seen, now)
         status = action.status if action is not None and action.status is not None else voice.status
         holds = needs(voice.spec, status, now).holds_slot
