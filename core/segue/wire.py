@@ -41,7 +41,8 @@ Revision = Annotated[str, StringConstraints(pattern=_HEX64)]
 
 Digest = Annotated[str, StringConstraints(pattern=_HEX64)]
 
-_FENCE = re.compile(r"^(\d{1,18})\.(\d{1,18})$")
+FENCE_PATTERN = r"^[0-9]{1,18}\.[0-9]{1,18}$"
+_FENCE = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,7 +59,7 @@ class Fence:
     @classmethod
     def parse(cls, text: str) -> Fence:
         """Read `term.sequence`; raises `ValueError` naming the text."""
-        match = _FENCE.match(text)
+        match = _FENCE.fullmatch(text)
         if match is None:
             raise ValueError(f"a fence is TERM.SEQUENCE, two whole numbers, not {text!r}")
         return cls(int(match[1]), int(match[2]))

@@ -12,6 +12,7 @@ from segue import __version__
 from segue.errors import WrongPod
 from segue.memory.messages import VoiceName
 from segue.wire import (
+    FENCE_PATTERN,
     HEADER_FENCE,
     HEADER_POD,
     HEADER_TERM,
@@ -82,7 +83,7 @@ def _addressed(services: Services) -> Any:
 
 
 async def _command(
-    fence: Annotated[str, Header(alias=HEADER_FENCE, pattern=r"^[0-9]{1,18}\.[0-9]{1,18}$")],
+    fence: Annotated[str, Header(alias=HEADER_FENCE, pattern=FENCE_PATTERN)],
     voice_uid: Annotated[str, Header(alias=HEADER_VOICE_UID, min_length=1, max_length=253)],
 ) -> Command:
     return Command(Fence.parse(fence), voice_uid)
