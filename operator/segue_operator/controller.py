@@ -6,15 +6,18 @@ Separate from the loops because it knows which voices there are, and they only k
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from segue.rollout import needs
-from segue_operator.leader import Fences
+from segue_operator.leader import Fences, NotLeading
 from segue_operator.ports import Clock, Cluster, Events, Fleet, Triggers
 from segue_operator.slots import SlotBook
 from segue_operator.triggers.nothing import NoTriggers
 from segue_operator.voice_loop import Surroundings, VoiceLoop
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +79,10 @@ class Controller:
             group.create_task(self._run(key), name=f"voice {key}")
 
     async def _run(self, key: str) -> None:
+        """One voice, until it is gone. A deposed leader ends its loops one by one, none while it has sent something."""
         try:
             await self._loops[key].run()
+        except NotLeading as ended:
+            logger.info("%s: nothing more is sent: %s", key, ended, extra={"voice": key})
         finally:
             del self._loops[key]

@@ -1,20 +1,24 @@
-"""Who commands: one operator per state directory, with a term that never goes back.
+"""Who commands: one operator at a time, with a term that never goes back.
 
 Separate because a fence is a promise to the sidecars: two operators with the same term, or one whose term fell after
-a clock was set back, could undo each other's flips. A lock on a file gives one leader; the term is written down before
-the first command is sent under it.
+a clock was set back, could undo each other's flips. Here is what the loop asks for (`Fences`) and the answer of one
+machine: a lock on a file gives one leader, and the term is written down before the first command is sent under it. In a
+cluster a Lease takes the file's place (`kubernetes/lease.py`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from segue.errors import SegueError
 from segue.wire import Fence
@@ -25,9 +29,72 @@ class NotLeader(SegueError):
     """Another operator holds the lock."""
 
 
-@dataclass(slots=True)
-class Fences:
+class NotLeading(SegueError):
+    """This operator led, and another may lead by now: nothing more may be sent or written."""
+
+
+class Fences(Protocol):
     """Fences of one leadership: the sequence rises with every command, the term only to overtake an older one."""
+
+    @property
+    def term(self) -> int:
+        """The term now."""
+        ...
+
+    def next(self) -> Fence:
+        """The fence of the next command, asked for just before it is sent.
+
+        Raises
+        ------
+        NotLeading
+            Another operator may lead by now.
+        """
+        ...
+
+    def check(self) -> None:
+        """Raise `NotLeading` where another operator may lead by now."""
+        ...
+
+    def under_way(self) -> contextlib.AbstractContextManager[None]:
+        """Around commands and writes: checks, and lets a leader that hands over wait for what it began."""
+        ...
+
+    async def outrun(self, term: int) -> None:
+        """Take a term higher than `term`, and write it down before it is used.
+
+        For sidecars that have seen a higher one than ours: a state directory that was put back from a copy, a Lease
+        that was deleted by hand. Whoever leads now is still the only one.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class UnderWay:
+    """Counts what was begun and has not ended."""
+
+    _count: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around one thing."""
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._changed.set()
+
+    async def none(self) -> None:
+        """Wait until all has ended."""
+        while self._count:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+@dataclass(slots=True)
+class FileFences:
+    """Fences of whoever holds the lock of the directory that `file` is in: nobody can take it from a living process."""
 
     file: Path
     unix_s: Callable[[], float] = time.time
@@ -35,19 +102,25 @@ class Fences:
     _sequence: int = 0
 
     def next(self) -> Fence:
-        """The fence of the next command."""
+        """See `Fences`."""
         self._sequence += 1
         return Fence(self.term, self._sequence)
 
-    def outrun(self, term: int = 0) -> None:
-        """Take a term higher than any known one, and write it down before it is used.
+    def check(self) -> None:
+        """See `Fences`. The lock holds for as long as the process lives."""
 
-        Called once at the start, and where a sidecar has seen a higher one than ours (a state directory that was put
-        back from a copy): the lock says that nobody else can be using that term.
-        """
-        if self.term > term > 0:
-            return
-        last = max(term, self.term)
+    def under_way(self) -> contextlib.AbstractContextManager[None]:
+        """See `Fences`. The lock goes with the process, and nothing of it is under way then."""
+        return contextlib.nullcontext()
+
+    async def outrun(self, term: int) -> None:
+        """See `Fences`."""
+        if self.term <= term:
+            self.raise_term(above=term)
+
+    def raise_term(self, *, above: int = 0) -> None:
+        """Take a term higher than any known one; once at the start, and to outrun."""
+        last = max(above, self.term)
         with suppress(OSError, ValueError, TypeError, KeyError):
             last = max(last, int(json.loads(self.file.read_text(encoding="utf-8"))["term"]))
         chosen = max(last + 1, int(self.unix_s()))
@@ -60,7 +133,7 @@ class Leadership:
     """Held until `release` or the end of the process."""
 
     lock_fd: int
-    fences: Fences
+    fences: FileFences
 
     def release(self) -> None:
         """Let another operator lead."""
@@ -86,6 +159,6 @@ def take_leadership(directory: Path, *, unix_s: Callable[[], float] = time.time)
         raise NotLeader(f"another operator (pid {other or 'unknown'}) leads on {directory}; stop it first") from error
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    fences = Fences(directory / "leader.json", unix_s)
-    fences.outrun()
+    fences = FileFences(directory / "leader.json", unix_s)
+    fences.raise_term()
     return Leadership(fd, fences)

@@ -117,8 +117,12 @@ class Fleet(Protocol):
         """
         ...
 
-    async def send(self, command: Command, pod: str, *, voice: VoiceModel, fence: Fence) -> None:
-        """Carry out one command on one pod; raises what the sidecar answered."""
+    async def send(self, command: Command, pod: str, *, voice: VoiceModel, next_fence: Callable[[], Fence]) -> Fence:
+        """Carry out one command on one pod; raises what the sidecar answered.
+
+        The fence is asked for when the command's turn has come, and not before: whoever was deposed while a command
+        waited must not send it. Returns the fence that it went out with.
+        """
         ...
 
     async def release(self, voice: VoiceModel, *, next_fence: Callable[[], Fence]) -> bool:

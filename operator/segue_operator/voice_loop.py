@@ -19,8 +19,9 @@ from datetime import datetime, timedelta
 from segue.errors import SegueError, StaleFence
 from segue.model import Status, VoiceModel
 from segue.rollout import Action, Command, Needs, PodView, Snapshot, needs, next_action
+from segue.wire import Fence
 from segue_operator.fleet.sidecars import describe
-from segue_operator.leader import Fences
+from segue_operator.leader import Fences, NotLeading
 from segue_operator.ports import Clock, Cluster, Events, Fleet, Triggers, WriteConflict
 from segue_operator.slots import QUEUED_REASON, SlotBook
 from segue_operator.triggers.nothing import NoTriggers
@@ -64,10 +65,18 @@ class VoiceLoop:
         self._woken.set()
 
     async def run(self) -> None:
-        """Turn after turn until the voice is gone from everywhere."""
+        """Turn after turn until the voice is gone from everywhere.
+
+        Raises
+        ------
+        NotLeading
+            Another operator may lead by now; what was under way has ended.
+        """
         while True:
             self._woken.clear()
             pause_s = await self._guarded_turn()
+            if pause_s is None and self._woken.is_set():
+                continue  # it may have been made anew while the last of it was let go
             if pause_s is None:
                 self.around.fleet.follow(self.key, closely=False)
                 self.around.wake(self.around.slots.forget(self.key))
@@ -80,6 +89,8 @@ class VoiceLoop:
         """A turn, and how long to wait after it; None when the voice is gone."""
         try:
             pause_s = await self.turn()
+        except NotLeading:
+            raise
         except WriteConflict as conflict:
             logger.debug("%s: observing again: %s", self.key, conflict)
             return self.random.uniform(0, 0.02)
@@ -107,7 +118,10 @@ class VoiceLoop:
             The voice changed meanwhile: observe again.
         CommandsFailed
             Everything else of the action was done.
+        NotLeading
+            Another operator may lead by now.
         """
+        self.around.fences.check()
         voice = await self.around.cluster.read(self.key)
         if voice is None:
             return await self._release()
@@ -147,9 +161,11 @@ class VoiceLoop:
         """Commands, then the revert, then the status, then the events."""
         failed = await self._send_all(voice, action.commands)
         if action.revert is not None:
-            await self.around.cluster.revert_spec(voice, action.revert)
+            with self.around.fences.under_way():
+                await self.around.cluster.revert_spec(voice, action.revert)
         if action.status is not None:
-            await self.around.cluster.write_status(voice, action.status)
+            with self.around.fences.under_way():
+                await self.around.cluster.write_status(voice, action.status)
         for event in action.events:
             self.around.events.publish(self.key, event)
         if failed:
@@ -159,22 +175,27 @@ class VoiceLoop:
         """Carry out all commands; each kind in order, its pods at the same time. What went wrong."""
         failed: list[str] = []
         for command in commands:
-            outcomes = await asyncio.gather(*(self._send(command, pod, voice) for pod in command.pods))
+            with self.around.fences.under_way():
+                outcomes = await asyncio.gather(*(self._send(command, pod, voice) for pod in command.pods))
             failed += [outcome for outcome in outcomes if outcome is not None]
         return failed
 
     async def _send(self, command: Command, pod: str, voice: VoiceModel) -> str | None:
-        fence = self.around.fences.next()
         extra = {"voice": self.key, "pod": pod}
         try:
-            await self.around.fleet.send(command, pod, voice=voice, fence=fence)
-        except StaleFence as error:
-            self.around.fences.outrun(self.around.fleet.highest_term())
-            return f"could not {describe(command)}: {error}"
+            fence = await self._send_fenced(command, pod, voice)
         except SegueError as error:
             return f"could not {describe(command)}: {error}"
         logger.info("%s: %s (fence %s)", self.key, describe(command), fence, extra=extra)
         return None
+
+    async def _send_fenced(self, command: Command, pod: str, voice: VoiceModel) -> Fence:
+        """Send; where the pod has seen a higher term than ours, take one that gets through next time."""
+        try:
+            return await self.around.fleet.send(command, pod, voice=voice, next_fence=self.around.fences.next)
+        except StaleFence:
+            await self.around.fences.outrun(self.around.fleet.highest_term())
+            raise
 
     async def _release(self) -> float | None:
         """The voice does not exist any more: empty the words, drop the revisions, then forget it everywhere."""
@@ -189,7 +210,9 @@ class VoiceLoop:
             if failed:
                 raise CommandsFailed("; ".join(failed))
             return 0.0 if not action.requeue_after else action.requeue_after.total_seconds()
-        if not await self.around.fleet.release(voice, next_fence=self.around.fences.next):
+        with self.around.fences.under_way():
+            released = await self.around.fleet.release(voice, next_fence=self.around.fences.next)
+        if not released:
             return RELEASE_RETRY_S
         await self.around.cluster.forget(self.key)
         return None

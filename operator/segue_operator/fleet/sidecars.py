@@ -106,9 +106,9 @@ class SidecarFleet:
         self.evidence[pod.uid, key] = found
         return found
 
-    async def send(self, command: Command, pod: str, *, voice: VoiceModel, fence: Fence) -> None:
+    async def send(self, command: Command, pod: str, *, voice: VoiceModel, next_fence: Callable[[], Fence]) -> Fence:
         """See `ports.Fleet`."""
-        target = self.pods[pod]
+        target, fence = self.pods[pod], next_fence()
         with target.sending(voice.key, fence):
             try:
                 await _carry_out(command, target, voice, fence)
@@ -118,6 +118,7 @@ class SidecarFleet:
                 raise
         if isinstance(command, DropRevision):
             self.refusals.pop((pod, voice.key, command.revision), None)
+        return fence
 
     def _note_refusal(self, pod: str, key: str, revision: str, error: InvalidCommand) -> None:
         reason, _, message = str(error).partition(": ")

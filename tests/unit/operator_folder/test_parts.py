@@ -39,7 +39,7 @@ def test_a_term_rises_at_each_start_even_when_the_clock_was_set_back(tmp_path: P
 def test_a_term_is_written_down_before_it_is_used(tmp_path: Path) -> None:
     leadership = take_leadership(tmp_path)
     assert json.loads((tmp_path / "leader.json").read_text(encoding="utf-8"))["term"] == leadership.fences.term
-    leadership.fences.outrun(leadership.fences.term + 10)
+    asyncio.run(leadership.fences.outrun(leadership.fences.term + 10))
     assert json.loads((tmp_path / "leader.json").read_text(encoding="utf-8"))["term"] == leadership.fences.term
     leadership.release()
 
@@ -48,7 +48,7 @@ def test_fences_rise_with_every_command(tmp_path: Path) -> None:
     leadership = take_leadership(tmp_path)
     fences = [leadership.fences.next() for _ in range(3)]
     assert fences == sorted(set(fences))
-    leadership.fences.outrun(fences[-1].term + 1)
+    asyncio.run(leadership.fences.outrun(fences[-1].term + 1))
     assert leadership.fences.next() > Fence(fences[-1].term + 1, 0)
     leadership.release()
 
