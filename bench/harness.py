@@ -121,8 +121,8 @@ async def running_stack(
     directory = Path(tempfile.mkdtemp(prefix=f"segue-bench-{name}-"))
     try:
         stack = _prepare(directory, workers=workers, budget_bytes=budget_bytes, with_operator=with_operator)
-        _override(stack.plan.server_config, server or {})
-        _override(stack.plan.sidecar_config, sidecar or {})
+        override_config(stack.plan.server_config, server or {})
+        override_config(stack.plan.sidecar_config, sidecar or {})
         async with _services(stack):
             yield stack
     finally:
@@ -170,7 +170,8 @@ def _service(name: str, config: Path, stack: Stack) -> Service:
     )
 
 
-def _override(path: Path, values: Mapping[str, Any]) -> None:
+def override_config(path: Path, values: Mapping[str, Any]) -> None:
+    """Put keys over those of a configuration file that `segue up` wrote."""
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, **values}, indent=2), encoding="utf-8")
 
@@ -193,12 +194,12 @@ async def _services(stack: Stack) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on right now."""
+def free_ports(count: int, *, host: str = "127.0.0.1") -> list[int]:
+    """Ports of a loopback address that nobody listens on right now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
-            each.bind(("127.0.0.1", 0))
+            each.bind((host, 0))
         return [each.getsockname()[1] for each in sockets]
     finally:
         for each in sockets:

@@ -30,6 +30,10 @@ class Plan:
         Free ports on 127.0.0.1, chosen once, so that a process that is started again is where it was.
     allow
         URI prefixes that voices may name, beside their own folder.
+    own_address
+        Where everything but the speech API is listened for.
+    pod_name, namespace, fleet
+        Who the sidecar is; the integration suite runs several of them as pods of a cluster.
     """
 
     layout: Layout
@@ -47,6 +51,10 @@ class Plan:
     allow: Sequence[str] = ()
     trusted_keys: Sequence[str] = ()
     log_format: Literal["auto", "text", "json"] = "text"
+    own_address: str = "127.0.0.1"
+    pod_name: str = POD_NAME
+    namespace: str = NAMESPACE
+    fleet: str = FLEET
 
     @property
     def sidecar_config(self) -> Path:
@@ -77,17 +85,22 @@ def ready_file(layout: Layout, name: str) -> Path:
 
 def write_configs(plan: Plan, *, operator_tls: KeyPairFiles, sidecar_tls: Path) -> None:
     """Write all three."""
+    write_pod_configs(plan, sidecar_tls=sidecar_tls)
+    _write(plan.operator_config, _operator(plan, operator_tls))
+
+
+def write_pod_configs(plan: Plan, *, sidecar_tls: Path) -> None:
+    """Write those of sidecar and server."""
     _write(plan.sidecar_config, _sidecar(plan, sidecar_tls))
     _write(plan.server_config, _server(plan))
-    _write(plan.operator_config, _operator(plan, operator_tls))
 
 
 def _sidecar(plan: Plan, tls: Path) -> dict[str, Any]:
     layout = plan.layout
     return {
-        "pod": {"uid": plan.pod_uid, "name": POD_NAME, "namespace": NAMESPACE, "fleet": FLEET},
-        "controlListen": f"127.0.0.1:{plan.control_port}",
-        "statusListen": f"127.0.0.1:{plan.sidecar_status_port}",
+        "pod": {"uid": plan.pod_uid, "name": plan.pod_name, "namespace": plan.namespace, "fleet": plan.fleet},
+        "controlListen": f"{plan.own_address}:{plan.control_port}",
+        "statusListen": f"{plan.own_address}:{plan.sidecar_status_port}",
         "tls": {"directory": str(tls)},
         "handoffDirectory": str(layout.handoff),
         "journalDirectory": str(layout.journal),
@@ -103,7 +116,7 @@ def _server(plan: Plan) -> dict[str, Any]:
     host = f"[{plan.host}]" if ":" in plan.host else plan.host
     config: dict[str, Any] = {
         "listen": f"{host}:{plan.port}",
-        "statusListen": f"127.0.0.1:{plan.status_port}",
+        "statusListen": f"{plan.own_address}:{plan.status_port}",
         "socketDir": str(plan.layout.handoff),
         "readyFile": str(ready_file(plan.layout, "server")),
         "aliases": dict(plan.aliases),
@@ -117,7 +130,7 @@ def _server(plan: Plan) -> dict[str, Any]:
 
 def _operator(plan: Plan, tls: KeyPairFiles) -> dict[str, Any]:
     layout = plan.layout
-    url = f"https://127.0.0.1:{plan.control_port}"
+    url = f"https://{plan.own_address}:{plan.control_port}"
     return {
         "adapter": "folder",
         "voices": str(plan.voices),
@@ -126,9 +139,9 @@ def _operator(plan: Plan, tls: KeyPairFiles) -> dict[str, Any]:
         "socket": str(layout.operator_socket),
         "readyFile": str(ready_file(layout, "operator")),
         "fleet": {
-            "name": FLEET,
-            "namespace": NAMESPACE,
-            "pods": [{"url": url, "uid": plan.pod_uid, "name": POD_NAME}],
+            "name": plan.fleet,
+            "namespace": plan.namespace,
+            "pods": [{"url": url, "uid": plan.pod_uid, "name": plan.pod_name}],
         },
         "tls": {"cert": str(tls.cert), "key": str(tls.key), "ca": str(tls.ca)},
         "logFormat": plan.log_format,
