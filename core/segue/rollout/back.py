@@ -8,12 +8,14 @@ back waits for no API server. The phase `RollingBack` itself is in `rolling_back
 from __future__ import annotations
 
 from datetime import datetime
+from typing import assert_never
 
 from segue.model.revision import short
 from segue.model.status import FAILURES_KEPT, FailedRevision, Phase, RevisionSource, Status
 from segue.rollout.action import Command, Event
 from segue.rollout.commands import Word, ensure, point
 from segue.rollout.evidence import Trip, find_trip
+from segue.rollout.needs import settled_at
 from segue.rollout.snapshot import Alert, PodView, Verdict
 from segue.rollout.step import Step, enter, handled, note, withdrawal
 from segue.rollout.terms import failure_key
@@ -157,6 +159,12 @@ def by_evidence(view: View, *, source: RevisionSource, back_to: RevisionSource |
     return go_back(view, source=source, back_to=back_to, reason=found.reason, message=found.message, failed=True)
 
 
+def by_alert(view: View) -> Step | None:
+    """What came up while a candidate is tried out is held against the candidate, not against what was there before."""
+    found = external_trip(view)
+    return None if found is None else fail(view, found.reason, found.message)
+
+
 def guard(view: View) -> Step | None:
     """After its watch the stable revision stays under the same rule while the one before it is warm.
 
@@ -207,4 +215,17 @@ def flipped_at(view: View) -> datetime:
 def _alert_counts(view: View, alert: Alert) -> bool:
     metadata = view.voice.metadata
     labels = (alert.labels.get("segue_namespace"), alert.labels.get("segue_voice"))
-    return labels == (metadata.namespace, metadata.name) and alert.starts_at > flipped_at(view)
+    return labels == (metadata.namespace, metadata.name) and alert.starts_at > _blamed_since(view)
+
+
+def _blamed_since(view: View) -> datetime:
+    """Since when an alert may speak about the revision that it would be held against."""
+    match view.status.phase:
+        case Phase.FLIPPING | Phase.WATCHING:
+            return flipped_at(view)
+        case Phase.CANARY:
+            return view.status.phase_started_at or view.now
+        case Phase.IDLE | Phase.PRELOADING | Phase.VERIFYING | Phase.ROLLING_BACK:
+            return max(flipped_at(view), settled_at(view.spec, view.status) or flipped_at(view))
+        case _:
+            assert_never(view.status.phase)

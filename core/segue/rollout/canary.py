@@ -13,7 +13,7 @@ from segue.model.revision import short
 from segue.model.spec import Canary, CanaryMode, InsufficientTraffic
 from segue.model.status import Phase
 from segue.rollout.action import Command
-from segue.rollout.back import by_person, by_pods, fail, go_back, guard
+from segue.rollout.back import by_alert, by_person, by_pods, fail, go_back, guard
 from segue.rollout.commands import Word, mode_of, point, weight_of
 from segue.rollout.evidence import CanaryEvidence, canary_evidence, canary_fails, canary_passes, is_known
 from segue.rollout.letting_out import commit_flip
@@ -33,7 +33,12 @@ LOOK_AGAIN = timedelta(seconds=BUCKET_S)
 def canary(view: View) -> Step:
     """Hold the word, gather evidence, judge it."""
     source, stable = view.rollout.source, view.stable
-    back = by_person(view, source=source, back_to=stable) or by_pods(view, source=source, back_to=stable) or guard(view)
+    back = (
+        by_person(view, source=source, back_to=stable)
+        or by_pods(view, source=source, back_to=stable)
+        or by_alert(view)
+        or guard(view)
+    )
     if back is not None:
         return back
     if view.wanted.revision != view.target:

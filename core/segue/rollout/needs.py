@@ -47,7 +47,7 @@ def needs(spec: VoiceSpec, status: Status, now: datetime) -> Needs:
     return Needs(
         long_poll=phase is not Phase.IDLE,
         evidence=judged or phase is Phase.CANARY or guarded,
-        queries=(judged or guarded) and bool(spec.watch.queries),
+        queries=bool(spec.watch.queries) and (judged or (guarded and _can_be_asked(spec, status, now))),
         holds_slot=phase in (Phase.PRELOADING, Phase.VERIFYING, Phase.CANARY, Phase.FLIPPING),
         every=EVERY_BUCKET if phase is not Phase.IDLE or guarded else RARELY,
     )
@@ -58,3 +58,19 @@ def is_guarded(spec: VoiceSpec, status: Status, now: datetime) -> bool:
     switch = status.last_switch
     has_previous = len(status.history) > 1 and switch is not None
     return has_previous and switch is not None and now < switch.at + spec.rollback.keep_warm
+
+
+def settled_at(spec: VoiceSpec, status: Status) -> datetime | None:
+    """When Prometheus has forgotten the revision that was taken back last; None if none was.
+
+    Alerts and queries look back over minutes: what they say shortly after a rollback is about the revision that went,
+    and must not take the next one with it.
+    """
+    rollback = status.last_rollback
+    return None if rollback is None else rollback.at + spec.watch.sustained_for
+
+
+def _can_be_asked(spec: VoiceSpec, status: Status, now: datetime) -> bool:
+    """Whether a query can only speak about the guarded revision: nothing else is heard, or was a moment ago."""
+    settled = settled_at(spec, status)
+    return status.phase is not Phase.CANARY and (settled is None or now >= settled)

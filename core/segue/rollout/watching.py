@@ -18,7 +18,7 @@ from segue.rollout.commands import Word, confirm, lead_to
 from segue.rollout.conditions import set_condition
 from segue.rollout.evidence import is_known, recent
 from segue.rollout.proof import new_records, served_claim
-from segue.rollout.snapshot import PodView
+from segue.rollout.snapshot import PodView, Verdict
 from segue.rollout.spread import commandable
 from segue.rollout.step import Step, handled, note
 from segue.rollout.terms import watch_terms
@@ -83,7 +83,7 @@ def _judge(view: View) -> Step:
         return _wait(view, "WatchExtended", f"is extended: {tally}")
     if tally.requests >= view.spec.watch.min_requests:
         if tally.rate <= view.spec.watch.max_error_rate:
-            return _confirm(view, f"did well in its watch: {tally}", watched=ConditionStatus.TRUE)
+            return _did_well(view, f"did well in its watch: {tally}")
         return _wait(view, "WatchExtended", f"is extended until {_stretch(view)} are clean: {tally}")
     if tally.errors:
         return _wait(view, "WatchExtended", f"is extended until {_stretch(view)} are clean: {tally}")
@@ -116,8 +116,9 @@ def _top_up(view: View, few: str, *, missing: int) -> Step:
     found = top_up(view, serving, "watch", missing=missing)
     match found.phase:
         case ProbePhase.PASSED:
-            why = f"did well in its watch: {few}, {found.sentences} verification sentences beside them"
-            return _confirm(view, why, watched=ConditionStatus.TRUE)
+            return _did_well(
+                view, f"did well in its watch: {few}, {found.sentences} verification sentences beside them"
+            )
         case ProbePhase.FAILED if view.stable is not None:
             return fail(view, "WatchFailed", f"a verification sentence failed in the watch: {found.message}")
         case ProbePhase.ERROR:
@@ -131,6 +132,7 @@ def _top_up(view: View, few: str, *, missing: int) -> Step:
 def _wait(view: View, reason: str, message: str, *, again_in: timedelta = LOOK_AGAIN) -> Step:
     if view.wanted.revision != view.target:
         reason, message = "WatchOpen", f"a newer spec waits for the end of the watch (or promote): {message}"
+    message += _unanswered(view)
     found = doubt(view, view.target, previous=view.stable_revision)
     if found is None:
         return Step(reason=reason, message=f"{short(view.target)} {message}", again_in=min(again_in, LOOK_AGAIN))
@@ -142,6 +144,19 @@ def _wait(view: View, reason: str, message: str, *, again_in: timedelta = LOOK_A
         events=note(found.reason, text, warning=True) if is_news else (),
         again_in=LOOK_AGAIN,
     )
+
+
+def _did_well(view: View, why: str) -> Step:
+    """Confirmed, and said to be watched only if every query had an answer."""
+    unanswered = _unanswered(view)
+    watched = ConditionStatus.UNKNOWN if unanswered else ConditionStatus.TRUE
+    return _confirm(view, why + unanswered, watched=watched)
+
+
+def _unanswered(view: View) -> str:
+    """Queries that say neither yes nor no, as the end of a sentence."""
+    unclear = [query for query in view.snapshot.queries if query.verdict is Verdict.INCONCLUSIVE]
+    return "".join(f"; query {query.name} is inconclusive: {query.message}" for query in unclear)
 
 
 def _confirm(view: View, why: str, *, watched: ConditionStatus, status: Status | None = None) -> Step:
