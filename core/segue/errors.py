@@ -19,6 +19,7 @@
     │   ├── NotReady           a revision that is not resident or not proven
     │   ├── Conflict           the pointer is not what the caller expected
     │   ├── WrongPod           a command that was meant for another pod
+    │   ├── UnsupportedWire    a caller more than one wire version away
     │   ├── NotFound           a voice, revision or report that this pod does not have
     │   └── InvalidCommand     a command that means nothing; carries nothing out
     ├── ControlUnreachable     a sidecar that cannot be talked to: no answer, or none that can be trusted
@@ -133,6 +134,10 @@ class Conflict(CommandRefused):
 
 class WrongPod(CommandRefused):
     """A command that was meant for another pod."""
+
+
+class UnsupportedWire(CommandRefused):
+    """A caller whose wire version is more than one away from ours: neither may guess what the other means."""
 
 
 class NotFound(CommandRefused):

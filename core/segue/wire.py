@@ -1,8 +1,10 @@
 """What operator and sidecar say to each other over the control API.
 
 Separate from the domain types because these cross a process boundary and a version boundary: an operator one version
-ahead of a sidecar, or one behind, must still understand it. So unknown fields are ignored, new ones have defaults, and
-nothing here is ever renamed within `WIRE_VERSION`.
+ahead of a sidecar, or one behind, must still understand it. So unknown fields are ignored, new ones have defaults and
+say since which version they are there, values of an enum that only a newer sidecar says are read as the nearest known
+one, and nothing is ever renamed. A sidecar obeys clients from one version behind it to one ahead (`understands`);
+others get `UnsupportedWire`. What version 1 said is recorded in `tests/contract/wire/recorded`.
 
 Headers on every call: `Segue-Wire` (version), `Segue-Pod` (uid of the pod that is meant; another one answers 421).
 Reads carry `Segue-Term` (the leader's term: contact for the dead-man rule); every mutating call carries `Segue-Fence`
@@ -18,16 +20,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 from typing_extensions import override
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
+"""2 added `Segue-Now`, `GET /v1/state?voice=`, what became of an armed flip, lateness, and the desired set."""
+
 HEADER_WIRE = "Segue-Wire"
 HEADER_POD = "Segue-Pod"
 HEADER_TERM = "Segue-Term"
 HEADER_FENCE = "Segue-Fence"
 HEADER_VOICE_UID = "Segue-Voice-Uid"
+HEADER_NOW = "Segue-Now"
+"""On every answer: CLOCK_REALTIME nanoseconds of the sidecar as it began to answer. Since version 2."""
 
 WEIGHT_WHOLE = 10_000
 """A canary weight of 10,000 basis points is everything."""
@@ -63,6 +69,21 @@ class Fence:
         if match is None:
             raise ValueError(f"a fence is TERM.SEQUENCE, two whole numbers, not {text!r}")
         return cls(int(match[1]), int(match[2]))
+
+
+def understands(version: int) -> bool:
+    """Whether we and a peer of this version understand each other."""
+    return WIRE_VERSION - 1 <= version <= WIRE_VERSION + 1
+
+
+def _else(fallback: StrEnum) -> BeforeValidator:
+    """In what a sidecar says: a value of a newer version is read as this one, which claims the least."""
+    known = {member.value for member in type(fallback)}
+
+    def read(value: object) -> object:
+        return fallback if isinstance(value, str) and value not in known else value
+
+    return BeforeValidator(read)
 
 
 class WireModel(BaseModel):
@@ -207,8 +228,8 @@ class ProbeReport(WireModel):
     """What a probe found. `details` (per case and seed) only in `GET …/revisions/{rev}/report`."""
 
     key: str = Field(description="ProbeTerms.key that it was made under.")
-    kind: ProbeKind
-    phase: ProbePhase
+    kind: Annotated[ProbeKind, _else(ProbeKind.SENTENCE)]
+    phase: Annotated[ProbePhase, _else(ProbePhase.RUNNING)]
     done: int = Field(default=0, ge=0)
     total: int = Field(default=0, ge=0)
     engine_build: str = ""
@@ -227,7 +248,7 @@ class RevisionState(WireModel):
     """One revision of one voice in one pod."""
 
     revision: Revision
-    phase: RevisionPhase
+    phase: Annotated[RevisionPhase, _else(RevisionPhase.QUEUED)]
     reason: str = Field(default="", description="CamelCase, for machines: PoolFull, DigestMismatch, UnsafePickle, …")
     message: str = Field(default="", description="For people, with figures.")
     progress: Progress = Progress()
@@ -259,7 +280,7 @@ class Pointer(WireModel):
 
     active: Revision | None = None
     candidate: Revision | None = None
-    mode: CanaryMode = CanaryMode.SPLIT
+    mode: Annotated[CanaryMode, _else(CanaryMode.MIRROR)] = CanaryMode.SPLIT
     weight: int = Field(default=0, ge=0, le=WEIGHT_WHOLE)
     epoch: int = Field(default=0, ge=0, le=65_535)
 
@@ -304,6 +325,21 @@ class PointerResult(WireModel):
     armed_at_ns: int | None = None
     received_monotonic_ns: int | None = None
     stored_monotonic_ns: int | None = None
+    late_ms: float | None = Field(
+        default=None,
+        description="How long after `atNs` it was stored, where that was past on arrival. Since version 2.",
+    )
+
+
+class ArmedOutcome(WireModel):
+    """What became of the latest armed flip: stored, with its lateness, or dropped, with the reason. Since version 2."""
+
+    fence: str = Field(description="Of the command that armed it.")
+    at_ns: int
+    stored_ns: int | None = None
+    late_ms: float | None = Field(default=None, description="From `atNs` to the store.")
+    reason: str = Field(default="", description="Why it was dropped: Conflict, NotReady, JournalError, …")
+    message: str = ""
 
 
 class SelfReverted(WireModel):
@@ -336,6 +372,9 @@ class VoiceState(WireModel):
     revisions: dict[str, RevisionState] = Field(default_factory=dict)
     watch: WatchState | None = None
     armed: PointerRequest | None = None
+    armed_outcome: ArmedOutcome | None = Field(
+        default=None, description="Of the latest armed flip, until the next pointer command. Since version 2."
+    )
     self_reverted: SelfReverted | None = None
     withdrawn: Revision | None = Field(
         default=None,
@@ -388,6 +427,24 @@ class SidecarEvent(WireModel):
     voice: str | None = Field(default=None, description="namespace/name")
 
 
+class DesiredProblem(WireModel):
+    """A file or an entry of the desired set that this pod cannot follow."""
+
+    source: str = Field(description="File, or namespace/name of the voice.")
+    reason: str
+    message: str
+
+
+class DesiredState(WireModel):
+    """What the pod makes of the desired set that it mounts. Since version 2."""
+
+    entries: int = Field(default=0, ge=0)
+    missing: tuple[str, ...] = Field(
+        default=(), description="Voices that it should speak and does not yet; at most 50."
+    )
+    problems: tuple[DesiredProblem, ...] = Field(default=(), description="At most 50.")
+
+
 class StateDocument(WireModel):
     """Answer to `GET /v1/state`. Holds no counts, so its ETag rests while nothing happens."""
 
@@ -399,6 +456,7 @@ class StateDocument(WireModel):
     workers: tuple[WorkerState, ...] = ()
     pool: PoolState = PoolState()
     events: tuple[SidecarEvent, ...] = Field(default=(), description="The latest 50.")
+    desired: DesiredState | None = Field(default=None, description="None: the pod mounts no desired set.")
 
 
 # --- evidence -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Collection, Iterable
 
 from pydantic import TypeAdapter
 
@@ -49,6 +50,7 @@ class StateFeed:
         self._version = -1
         self._etag = ""
         self._core = b""
+        self._frame = (b"", b"")
         self._voices: dict[str, bytes] = {}
 
     async def wait_for_other(self, etag: str, *, wait_s: float) -> bool:
@@ -71,8 +73,14 @@ class StateFeed:
         self._render()
         return self._etag
 
-    def document(self) -> tuple[str, bytes]:
-        """ETag and JSON of the state of now."""
+    def document(self, *, only: Collection[str] = ()) -> tuple[str, bytes]:
+        """ETag and JSON of the state of now.
+
+        Parameters
+        ----------
+        only
+            Voices to tell of; empty: all. The ETag is that of everything.
+        """
         self._render()
         usage = self._memory.usage()
         pool = PoolState(
@@ -87,7 +95,7 @@ class StateFeed:
             time.time_ns(),
             pool.model_dump_json(by_alias=True).encode(),
         )
-        return self._etag, head + self._core
+        return self._etag, head + (self._core_of(sorted(set(only))) if only else self._core)
 
     def _render(self) -> None:
         if self._version == self._books.version:
@@ -104,13 +112,21 @@ class StateFeed:
             device_class=self._pod.device_class,
         )
         self._render_voices()
-        self._core = b'"pod":%b,"voices":{%b},"workers":%b,"events":%b}' % (
-            pod.model_dump_json(by_alias=True).encode(),
-            b",".join(self._voices[name] for name in sorted(self._voices)),
-            _WORKERS.dump_json(self._workers(), by_alias=True),
-            _EVENTS.dump_json(tuple(self._books.events), by_alias=True),
+        self._frame = (
+            b'"pod":%b,"voices":{' % pod.model_dump_json(by_alias=True).encode(),
+            b'},"workers":%b,"events":%b}'
+            % (
+                _WORKERS.dump_json(self._workers(), by_alias=True),
+                _EVENTS.dump_json(tuple(self._books.events), by_alias=True),
+            ),
         )
+        self._core = self._core_of(sorted(self._voices))
         self._etag = hashlib.sha256(self._core).hexdigest()[:32]
+
+    def _core_of(self, names: Iterable[str]) -> bytes:
+        """The part of the document that the ETag is made of, with these voices in it."""
+        before, after = self._frame
+        return before + b",".join(self._voices[name] for name in names if name in self._voices) + after
 
     def _render_voices(self) -> None:
         """Only those that changed; all of them the first time."""

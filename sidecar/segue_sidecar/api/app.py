@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Header, Path, Query, Response
 from fastapi.responses import FileResponse
 
 from segue import __version__
-from segue.errors import WrongPod
+from segue.errors import UnsupportedWire, WrongPod
 from segue.memory.messages import VoiceName
 from segue.wire import (
     FENCE_PATTERN,
@@ -29,8 +29,10 @@ from segue.wire import (
     StateDocument,
     VoiceState,
     WindowsDocument,
+    understands,
 )
 from segue_sidecar.api.body import BodyLimit
+from segue_sidecar.api.dated import Dated
 from segue_sidecar.api.errors import documented, install
 from segue_sidecar.api.fast_lane import FastLane
 from segue_sidecar.api.services import Services
@@ -42,10 +44,13 @@ MAX_WAIT_S = 60.0
 _NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _VOICE = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 _ANY = (400, 404, 409, 413, 421, 422, 507)
-_OLDEST_WIRE = max(1, WIRE_VERSION - 1)
+_READS = (400, 404, 421, 422)
 
 Namespace = Annotated[str, Path(pattern=_NAME)]
 Name = Annotated[str, Path(pattern=_VOICE)]
+Wire = Annotated[
+    int, Header(alias=HEADER_WIRE, json_schema_extra={"minimum": WIRE_VERSION - 1, "maximum": WIRE_VERSION + 1})
+]
 RevisionPath = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -63,7 +68,7 @@ def make_app(services: Services) -> Any:
     _add_reads(app, services)
     _add_revisions(app, services)
     _add_pointer(app, services)
-    return BodyLimit(FastLane(app, services), most_bytes=MAX_BODY_BYTES)
+    return Dated(BodyLimit(FastLane(app, services), most_bytes=MAX_BODY_BYTES))
 
 
 def _addressed(services: Services) -> Any:
@@ -73,8 +78,13 @@ def _addressed(services: Services) -> Any:
     async def check(
         pod: str = this_pod,
         term: Annotated[int, Header(alias=HEADER_TERM, ge=0, lt=10**18, description="0: nobody's.")] = 0,
-        wire: Annotated[int, Header(alias=HEADER_WIRE, ge=_OLDEST_WIRE, le=WIRE_VERSION + 1)] = WIRE_VERSION,
+        wire: Wire = WIRE_VERSION,
     ) -> None:
+        if not understands(wire):
+            raise UnsupportedWire(
+                f"this sidecar speaks wire version {WIRE_VERSION} and understands {WIRE_VERSION - 1} to "
+                f"{WIRE_VERSION + 1}, not {wire}: upgrade the operator first, one version at a time"
+            )
         if pod != services.pod_uid:
             raise WrongPod(f"this is pod {services.pod_uid}, not {pod}: look the address up again")
         services.contact.heard(term)
@@ -96,20 +106,24 @@ def _add_reads(app: FastAPI, services: Services) -> None:
     @app.get(
         "/v1/state",
         response_model=StateDocument,
-        responses={304: {"description": "Nothing changed within `wait`."}, **documented(421, 422)},
+        responses={304: {"description": "Nothing changed within `wait`."}, **documented(400, 421, 422)},
     )
     async def state(
         since: Annotated[str | None, Query(max_length=64, description="ETag of the state that is known.")] = None,
         wait: Annotated[str, Query(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3})?s$", description="At most 60s.")] = "0s",
+        voice: Annotated[list[str], Query(max_length=64, description="`namespace/name`; none: all.")] = [],  # noqa: B006
     ) -> Response:
-        """Everything that this pod holds; with `since` and `wait`, when it is another state than that one."""
+        """Everything that this pod holds; with `since` and `wait`, when it is another state than that one.
+
+        With `voice`, once or often, it tells of those only; the ETag is that of everything all the same.
+        """
         wait_s = min(float(wait.removesuffix("s")), MAX_WAIT_S)
         if since is not None and not await services.feed.wait_for_other(since, wait_s=wait_s):
             return Response(status_code=304, headers={"etag": f'"{since}"'} if since.isalnum() else None)
-        etag, content = services.feed.document()
+        etag, content = services.feed.document(only=voice)
         return Response(content, media_type="application/json", headers={"etag": f'"{etag}"'})
 
-    @app.get("/v1/windows", responses=documented(404, 421, 422))
+    @app.get("/v1/windows", responses=documented(*_READS))
     async def windows(
         voice: Annotated[str, Query(pattern=r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*$", max_length=317)],
         since: Annotated[int, Query(ge=0, le=1 << 53, description="Unix seconds.")] = 0,
@@ -142,7 +156,7 @@ def _add_revisions(app: FastAPI, services: Services) -> None:
         """Start a probe, or find the one of the same key and kind. It goes on behind the answer; see the state."""
         return services.probing.start(VoiceName(namespace, name), revision, request, command)
 
-    @app.get(f"{base}/report", responses=documented(404, 421, 422))
+    @app.get(f"{base}/report", responses=documented(*_READS))
     async def report(namespace: Namespace, name: Name, revision: RevisionPath) -> ProbeReport:
         """The latest report, with the details of each case and seed."""
         return services.probing.report(VoiceName(namespace, name), revision)
@@ -150,7 +164,7 @@ def _add_revisions(app: FastAPI, services: Services) -> None:
     @app.get(
         f"{base}/audio/{{case}}/{{seed}}",
         response_class=FileResponse,
-        responses={200: {"content": {"audio/wav": {}}}, **documented(404, 421, 422)},
+        responses={200: {"content": {"audio/wav": {}}}, **documented(*_READS)},
     )
     async def audio(
         namespace: Namespace,

@@ -23,7 +23,7 @@ from segue_sidecar.journal import JournalError
 logger = logging.getLogger(__name__)
 
 _MEANINGS = {
-    400: "The request is no HTTP that can be understood.",
+    400: "UnsupportedWire: more than one version away; or no HTTP that can be understood.",
     404: "NotFound: this pod does not have it.",
     405: "MethodNotAllowed.",
     409: "StaleFence, Conflict or NotReady: refused, nothing was changed.",
