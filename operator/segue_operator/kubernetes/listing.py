@@ -1,0 +1,121 @@
+"""Lists of what there is, beside the watch: once before anything is decided, and again after every gap.
+
+Separate from the watch because a watch tells what happens and never what happened while it was cut: an object that was
+deleted in that time is simply not mentioned again. So each time the watch began anew, and now and then without a
+reason, names and versions are listed and held against what is known. What a list lacks is not gone; it is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from segue.errors import SegueError
+from segue_operator.kubernetes.api import Api, ObjectNotFound, object_path, voice_path
+from segue_operator.kubernetes.pods import PodBook
+from segue_operator.kubernetes.scope import Watch
+from segue_operator.kubernetes.voices import HeldVoice, KubernetesCluster
+
+EVERY_S = 300.0
+SETTLE_S = 1.0
+"""A watch that begins anew mentions everything first; one list after that is enough."""
+
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 10.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Lister:
+    """Keeps the stores honest.
+
+    Attributes
+    ----------
+    held
+        What pods hold by their own account; empty while we do not lead and do not ask them.
+    """
+
+    api: Api
+    cluster: KubernetesCluster
+    pods: PodBook
+    watches: Sequence[Watch]
+    held: Callable[[], Iterable[HeldVoice]]
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def request(self) -> None:
+        """There was a gap: list again soon."""
+        self._asked.set()
+
+    async def first(self) -> None:
+        """List everything in full, however long the API server takes to answer."""
+        failures = 0
+        while True:
+            try:
+                await self._fill()
+            except SegueError as error:
+                pause_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(failures, 10))
+                failures += 1
+                logger.warning("cannot list what there is, again in %.1f s: %s", pause_s, error)
+                await asyncio.sleep(pause_s)
+                continue
+            self.cluster.complete.set()
+            return
+
+    async def run(self) -> None:
+        """List after gaps, and every few minutes, until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S):
+                    await self._asked.wait()
+            await asyncio.sleep(SETTLE_S)
+            self._asked.clear()
+            try:
+                await self.reconcile()
+            except SegueError as error:
+                logger.warning("cannot hold what is known against the API server: %s", error)
+                await asyncio.sleep(LONGEST_RETRY_S)
+                self._asked.set()
+
+    async def reconcile(self) -> None:
+        """One look at everything's metadata."""
+        await self._reconcile_voices()
+        for watch in self.watches:
+            if not watch.is_voices:
+                await self._reconcile_pods(watch)
+        await self.cluster.adopt_orphans(self.held())
+
+    async def _fill(self) -> None:
+        for watch in self.watches:
+            for path in _paths(watch):
+                listing = await self.api.list_all(path, selector=watch.selector)
+                for body in listing.items:
+                    if watch.is_voices:
+                        self.cluster.seen.take(None, body)
+                    else:
+                        self.pods.take(watch.name, None, body)
+
+    async def _reconcile_voices(self) -> None:
+        metadata = [
+            each
+            for watch in self.watches
+            if watch.is_voices
+            for path in _paths(watch)
+            for each in (await self.api.list_all(path, metadata_only=True)).items
+        ]
+        for key in self.cluster.seen.compare(metadata):
+            with suppress(ObjectNotFound):
+                self.cluster.seen.take(None, await self.api.call("GET", voice_path(key)))
+
+    async def _reconcile_pods(self, watch: Watch) -> None:
+        """The version of the first of several lists is the earliest: nothing newer than it is taken for gone."""
+        found = [await self.api.list_all(path, selector=watch.selector, metadata_only=True) for path in _paths(watch)]
+        uids = [each["metadata"]["uid"] for listing in found for each in listing.items]
+        self.pods.keep_only(watch.name, uids, resource_version=found[0].resource_version)
+
+
+def _paths(watch: Watch) -> list[str]:
+    namespaces: Sequence[str | None] = watch.namespaces or (None,)
+    return [object_path(watch.group, watch.version, namespace, watch.plural) for namespace in namespaces]
