@@ -1,14 +1,16 @@
 # Everything a developer or CI types. Each target does its own set-up: Python 3.11+ is all that is assumed.
 #
 #   make demo           the whole story in four minutes: voices change under load, bad ones are refused or taken back
-#   make test           all tests that need no root
+#   make test           all tests that need no cluster
+#   make integration    the operator against a real kube-apiserver, which it builds the first time
+#   make cluster        such an API server for yourself, until Ctrl-C   (ARGS=--help)
 #   make check          format, lint, types, import layers, generated files
 #   make bench          the measured promises -> build/bench/*.json   (ONLY=swap for one, SHORT=1 for CI's short form)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock generate clean
+.PHONY: help setup demo test integration cluster check format bench lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
@@ -26,7 +28,14 @@ demo: setup
 	$(BIN)/segue demo --out build/demo
 
 test: setup
-	$(BIN)/pytest tests $(PYTEST_ARGS)
+	$(BIN)/pytest tests -m "not cluster" $(PYTEST_ARGS)
+
+# Builds or downloads etcd, kube-apiserver and the others the first time; then they come from the cache.
+integration: setup
+	$(BIN)/pytest tests/integration -m cluster $(PYTEST_ARGS)
+
+cluster: setup
+	@$(BIN)/python -m tests.support.cluster $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check $(SOURCES)

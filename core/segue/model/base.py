@@ -26,7 +26,6 @@ class StatusModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
 
-def cel(rule: str, message: str, *more: tuple[str, str]) -> dict[str, Any]:
+def cel(*pairs: tuple[str, str]) -> dict[str, Any]:
     """Schema entry with CEL rules: (rule, message) pairs that the API server enforces."""
-    pairs = ((rule, message), *more)
     return {"x-kubernetes-validations": [{"rule": each, "message": text} for each, text in pairs]}

@@ -125,7 +125,7 @@ def _by_kind(chunk: Chunk, node: Any, document: dict[str, Any], path: Path) -> D
 def _validate(chunk: Chunk, node: Any, document: dict[str, Any], path: Path) -> DocumentSet:
     document.pop("status", None)  # an exported object carries one; it is not asked for
     try:
-        voice = VoiceModel.model_validate(document)
+        voice = VoiceModel.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
         mistakes = []
         for mistake in explain(error):

@@ -12,19 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from segue.errors import InvalidVoiceModel
+from segue.model.scalars import short as short
 from segue.model.spec import VoiceSpec
 from segue.model.status import RevisionSource
 from segue.model.voice import VoiceModel
 
 PROJECTION = "segue.dev/revision/v1"
 """Names the shape below. A change of shape is a new name, used only for voices that it does not roll."""
-
-SHORT_DIGITS = 10
-
-
-def short(revision: str | None) -> str:
-    """The digits that people see."""
-    return revision[:SHORT_DIGITS] if revision else "none"
 
 
 def canonical_hash(value: Any) -> str:

@@ -28,6 +28,14 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A digest: 64 lower-case hex digits."""
 
 
+SHORT_DIGITS = 10
+
+
+def short(revision: str | None) -> str:
+    """The digits of a revision that people see."""
+    return revision[:SHORT_DIGITS] if revision else "none"
+
+
 def parse_duration(value: object) -> timedelta:
     """Read `10m`, `3h`, `90s` or a sum of them in that order (`1h30m`).
 
@@ -38,7 +46,7 @@ def parse_duration(value: object) -> timedelta:
     """
     if isinstance(value, timedelta):
         return value
-    match = re.match(_DURATION_PATTERN, value) if isinstance(value, str) and value else None
+    match = re.fullmatch(_DURATION_PATTERN, value) if isinstance(value, str) and value else None
     if match is None:
         raise ValueError(f"is a duration such as 30s, 10m or 1h30m, not {value!r}")
     hours, minutes, seconds = (int(part[:-1]) if part else 0 for part in match.groups())
@@ -71,7 +79,7 @@ def parse_percent(value: object) -> float:
     """Read `5%` as 0.05; a bare number is refused because it could mean either."""
     if isinstance(value, float) and 0.0 <= value <= 1.0:
         return value  # already a fraction: a value of our own, never one from a file (see `_percent_text`)
-    if not isinstance(value, str) or re.match(_PERCENT_PATTERN, value) is None:
+    if not isinstance(value, str) or re.fullmatch(_PERCENT_PATTERN, value) is None:
         raise ValueError(f"is a percentage from 0% to 100%, such as 5%, not {value!r}")
     return round(float(value[:-1]) / 100, 6)
 
@@ -128,7 +136,7 @@ def parse_amount(value: object) -> Amount:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100_000:
         return Amount(value)
-    if isinstance(value, str) and re.match(_AMOUNT_PATTERN, value):
+    if isinstance(value, str) and re.fullmatch(_AMOUNT_PATTERN, value):
         return Amount(int(value[:-1]), percent=True)
     raise ValueError(f"is a number of pods such as 1, or a whole percentage such as 25%, not {value!r}")
 
@@ -156,7 +164,7 @@ PodAmount = Annotated[
 
 def _quantity(value: object, *, pattern: str, unit: str, example: str, what: str) -> float:
     """Read a figure that carries its unit."""
-    if isinstance(value, str) and re.match(pattern, value):
+    if isinstance(value, str) and re.fullmatch(pattern, value):
         return float(value[: -len(unit)])
     raise ValueError(f"is {what} with its unit, such as {example}, not {value!r}")
 
@@ -186,6 +194,17 @@ PitchDelta = Annotated[
 """Semitones, written `1st`."""
 
 
+_SCALAR_SCHEMA = {
+    "x-kubernetes-preserve-unknown-fields": True,
+    "minItems": 1,
+    "maxItems": 0,
+    "minProperties": 1,
+    "maxProperties": 0,
+}
+"""A structural schema has no "string, number or boolean". Limits bind only values of their kind: those that no list and
+no object can meet leave the scalars; `minimum` then binds numbers, `pattern` strings."""
+
+
 def _parse_similarity(value: object) -> float | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -197,22 +216,21 @@ def _parse_similarity(value: object) -> float | Literal["auto"]:
 MinSimilarity = Annotated[
     float | Literal["auto"],
     PlainValidator(_parse_similarity),
-    # A structural schema has no "number or string": bounds bind numbers, the pattern binds strings, limits of zero
-    # shut out lists and objects; what is left (a boolean) is refused by the operator.
-    WithJsonSchema(
-        {
-            "x-kubernetes-preserve-unknown-fields": True,
-            "minimum": 0,
-            "maximum": 1,
-            "pattern": "^auto$",
-            "maxItems": 0,
-            "maxProperties": 0,
-        }
-    ),
+    WithJsonSchema({**_SCALAR_SCHEMA, "minimum": 0, "maximum": 1, "pattern": "^auto$", "not": {"enum": [True, False]}}),
 ]
 """A cosine similarity, or `auto`."""
 
-Rate = Annotated[float, Field(gt=0, le=1)]
+
+def _parse_option(value: object) -> str | int | float | bool:
+    if isinstance(value, (str, bool, int, float)) and value == value:  # NaN differs from itself, and is no JSON
+        return value
+    raise ValueError(f"is a string, a number or a boolean, not {value!r}")
+
+
+Option = Annotated[str | int | float | bool, PlainValidator(_parse_option), WithJsonSchema(_SCALAR_SCHEMA)]
+"""A value of an engine's option; which one means something is the engine's business."""
+
+Rate = Annotated[float, Field(strict=True, gt=0, le=1)]
 """An error rate as a fraction of requests: 0.001 is 0.1 %."""
 
 

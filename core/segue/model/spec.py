@@ -11,7 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints, field_validator, model_validator
 
 from segue.model.base import SpecModel, cel
 from segue.model.scalars import (
@@ -19,17 +19,19 @@ from segue.model.scalars import (
     Duration,
     LoudnessDelta,
     MinSimilarity,
+    Option,
     Percent,
     PitchDelta,
     PodAmount,
     Rate,
     Sha256,
     format_duration,
-    json_number,
 )
 from segue.model.window import Window
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max_length=63)]
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
 """An RFC 1123 label."""
 
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$", max_length=35)]
@@ -47,7 +49,7 @@ def _between(value: timedelta, low: timedelta, high: timedelta) -> timedelta:
 
 def _duration_rule(name: str, low: str, high: str) -> dict[str, Any]:
     rule = f"duration(self) >= duration('{low}') && duration(self) <= duration('{high}')"
-    return cel(rule, f"{name} must be {low} to {high}")
+    return cel((rule, f"{name} must be {low} to {high}"))
 
 
 class Engine(StrEnum):
@@ -90,7 +92,7 @@ class Case(SpecModel):
 class Signature(SpecModel):
     """Whether a signed manifest must vouch for the files. The keys belong to the fleet, never to a voice."""
 
-    required: bool = Field(default=False, description="Refuse files that no key of the fleet has signed.")
+    required: StrictBool = Field(default=False, description="Refuse files that no key of the fleet has signed.")
     uri: str | None = Field(
         default=None, description="The signed manifest; default: bundle.json beside the weights.", max_length=2048
     )
@@ -109,10 +111,10 @@ class Verification(SpecModel):
         description='Least speaker similarity of all cases together to the reference, 0 to 1; "auto": the calibrated '
         "value of the voice.",
     )
-    min_pass_ratio: float = Field(
+    min_pass_ratio: StrictFloat = Field(
         default=0.99, description="Least share of cases that pass every per-case gate, 0 to 1.", ge=0, le=1
     )
-    max_text_error_rate: float = Field(
+    max_text_error_rate: StrictFloat = Field(
         default=0.3, description="Highest phone error rate between what was asked and what is heard.", ge=0, le=1
     )
     signature: Signature = Field(default=Signature(), description="Signed provenance of the files.")
@@ -172,7 +174,7 @@ class Canary(SpecModel):
         min_length=1,
         max_length=10,
     )
-    successes: int = Field(
+    successes: StrictInt = Field(
         default=100,
         description="Consecutive successes that a step needs. 100 only bound the error rate at about 3 % (rule of "
         "three, 95 %); 1,000 bound it at 0.3 %.",
@@ -180,7 +182,9 @@ class Canary(SpecModel):
         le=1_000_000,
     )
     max_error_rate: Rate = Field(default=0.001, description="Error rate over which the candidate fails, 0.001 = 0.1 %.")
-    max_errors: int = Field(default=3, description="Fewer errors than this never fail a candidate.", ge=1, le=100_000)
+    max_errors: StrictInt = Field(
+        default=3, description="Fewer errors than this never fail a candidate.", ge=1, le=100_000
+    )
     timeout: Duration = Field(
         default=timedelta(minutes=30),
         description="How long a step waits for its successes before insufficientTraffic decides.",
@@ -199,7 +203,7 @@ class Canary(SpecModel):
     @field_validator("steps")
     @classmethod
     def _steps_rise(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
-        if list(steps) != sorted(steps) or 0 in steps:
+        if list(steps) != sorted(set(steps)) or 0 in steps:
             raise ValueError("must rise and be over 0%: 5% before 25%")
         return steps
 
@@ -242,7 +246,7 @@ class Rollout(SpecModel):
     approval: Approval = Field(
         default=Approval.AUTOMATIC, description="Manual: wait for promote after the verification."
     )
-    together: bool = Field(default=False, description="Flip all pods at one instant.")
+    together: StrictBool = Field(default=False, description="Flip all pods at one instant.")
     max_failed_pods: PodAmount = Field(
         default=Amount(10, percent=True),
         description="Pods that may fail or be late, rounded down, before the rollout goes back.",
@@ -252,7 +256,7 @@ class Rollout(SpecModel):
         description="Longest time without progress. Windows, pause, approval and queues do not count.",
         json_schema_extra=_duration_rule("progressDeadline", "1s", "24h"),
     )
-    paused: bool = Field(default=False, description="Begin nothing new; rollbacks still happen.")
+    paused: StrictBool = Field(default=False, description="Begin nothing new; rollbacks still happen.")
 
     @field_validator("progress_deadline")
     @classmethod
@@ -288,8 +292,8 @@ class Watch(SpecModel):
         description="How long the rate must stay over maxErrorRate; at most 1h.",
         json_schema_extra=_duration_rule("sustainedFor", "1s", "1h"),
     )
-    min_requests: int = Field(default=50, description="Fewer requests are no evidence.", ge=1, le=1_000_000)
-    min_errors: int = Field(default=3, description="Fewer errors never trip.", ge=1, le=1_000_000)
+    min_requests: StrictInt = Field(default=50, description="Fewer requests are no evidence.", ge=1, le=1_000_000)
+    min_errors: StrictInt = Field(default=3, description="Fewer errors never trip.", ge=1, le=1_000_000)
     insufficient_traffic: InsufficientTraffic = Field(
         default=InsufficientTraffic.TOP_UP,
         description="A quiet voice at the end of the watch: TopUp with verification sentences, Hold until promote "
@@ -370,14 +374,14 @@ class VoiceSpec(SpecModel):
 
     engine: Engine = Field(
         description="What turns weights and text into sound; cannot be changed.",
-        json_schema_extra=cel("self == oldSelf", "engine cannot be changed; make a new VoiceModel"),
+        json_schema_extra=cel(("self == oldSelf", "engine cannot be changed; make a new VoiceModel")),
     )
     fleet: Name = Field(
         default="default",
         description="The group of pods that serve the voice, as the operator names it; cannot be changed.",
-        json_schema_extra=cel("self == oldSelf", "fleet cannot be changed; make a new VoiceModel"),
+        json_schema_extra=cel(("self == oldSelf", "fleet cannot be changed; make a new VoiceModel")),
     )
-    options: dict[str, Any] = Field(
+    options: dict[str, Option] = Field(
         default_factory=dict,
         description="Engine options that change the sound, such as language or speed: strings, numbers, booleans.",
         max_length=32,
@@ -396,11 +400,3 @@ class VoiceSpec(SpecModel):
     watch: Watch = Field(default=Watch(), description="How a flipped version is judged on live traffic.")
     rollback: Rollback = Field(default=Rollback(), description="The way back.")
     residency: Residency = Field(default=Residency(), description="Where the voice is kept.")
-
-    @field_validator("options")
-    @classmethod
-    def _options_are_scalars(cls, options: dict[str, Any]) -> dict[str, Any]:
-        for key, value in options.items():
-            if not (isinstance(value, (str, bool)) or json_number(value)):
-                raise ValueError(f"{key} is a string, a number or a boolean, not {value!r}")
-        return options

@@ -9,10 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from segue.model.base import StatusModel
-from segue.model.scalars import Time
+from segue.model.scalars import Time, short
 from segue.model.spec import Reference, Source
 
 HISTORY_KEPT = 5
@@ -165,6 +165,14 @@ class Condition(StatusModel):
     observed_generation: int = Field(default=0, description="The generation this was said about.", ge=0)
 
 
+class Shown(StatusModel):
+    """Revisions as people see them: a column of 64 digits helps nobody, and a print column cannot cut."""
+
+    active: str = Field(description="First digits of activeRevision.")
+    target: str = Field(description="First digits of targetRevision.")
+    stable: str = Field(description="First digits of stableRevision.")
+
+
 class Status(StatusModel):
     """What Segue says about a voice."""
 
@@ -199,6 +207,14 @@ class Status(StatusModel):
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
+
+    @computed_field(description="Revisions as people see them, for print columns.")  # type: ignore[prop-decorator]
+    @property
+    def shown(self) -> Shown:
+        """Derived whenever the status is written, never read back."""
+        return Shown(
+            active=short(self.active_revision), target=short(self.target_revision), stable=short(self.stable_revision)
+        )
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of that type, if it was ever set."""

@@ -63,7 +63,7 @@ class VoiceModel(SpecModel):
             With the first mistake's field and how many more there are.
         """
         try:
-            return cls.model_validate(document)
+            return cls.model_validate(document, by_alias=True, by_name=False)
         except ValidationError as error:
             first, *rest = explain(error)
             more = f" (and {len(rest)} more)" if rest else ""

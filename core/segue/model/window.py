@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 
 from segue.model.base import SpecModel, cel
 from segue.model.scalars import Duration
+from segue.model.schedule import PATTERN, check_schedule, rules
 
 
 class Window(SpecModel):
@@ -24,31 +25,34 @@ class Window(SpecModel):
         description="When the window opens: five cron fields (minute hour day month weekday).",
         min_length=9,
         max_length=120,
+        pattern=PATTERN,
         examples=["0 2 * * *"],
+        json_schema_extra=cel(*rules()),
     )
     duration: Duration = Field(
         description="How long it stays open, from 1m to 168h.",
         json_schema_extra=cel(
-            "duration(self) >= duration('1m') && duration(self) <= duration('168h')", "duration must be 1m to 168h"
+            ("duration(self) >= duration('1m') && duration(self) <= duration('168h')", "duration must be 1m to 168h")
         ),
     )
     time_zone: str = Field(
         default="UTC",
         description="IANA time zone that the schedule is read in, daylight saving included.",
         max_length=64,
+        pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$",
         examples=["Asia/Shanghai"],
+        json_schema_extra=cel(
+            (
+                "self != 'Local' && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0",
+                "timeZone must be an IANA time zone, such as UTC or Asia/Shanghai",
+            )
+        ),
     )
 
     @field_validator("schedule", mode="before")
     @classmethod
-    def _schedule_is_cron(cls, schedule: object) -> object:
-        if not isinstance(schedule, str) or len(schedule.split()) != 5:
-            raise ValueError(f"has five cron fields (minute hour day month weekday), not {schedule!r}")
-        try:
-            CronSim(schedule, datetime(2026, 1, 1))  # noqa: DTZ001 - only parsed
-        except CronSimError as error:
-            raise ValueError(f"is no cron schedule: {schedule!r}: {error}") from error
-        return schedule
+    def _schedule_is_cron(cls, schedule: object) -> str:
+        return check_schedule(schedule)
 
     @field_validator("duration")
     @classmethod

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 ALLOWED = {
     *("type", "description", "properties", "required", "items", "default", "enum", "pattern", "format"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"),
-    *("minItems", "maxItems", "minProperties", "maxProperties", "additionalProperties", "anyOf"),
+    *("minItems", "maxItems", "minProperties", "maxProperties", "additionalProperties", "anyOf", "not"),
 }
 
 

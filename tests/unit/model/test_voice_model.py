@@ -44,7 +44,7 @@ def test_a_document_survives_a_round_trip() -> None:
         ({"wieghts": {}}, "spec.wieghts", "check the spelling"),
         ({"weights": {}}, "spec.weights", "at least 1"),
         ({"weights": {"a": {"uri": "x", "sha256": "abc"}}}, "spec.weights.a.sha256", "'abc'"),
-        ({"options": {"speeds": [1]}}, "spec.options", "speeds"),
+        ({"options": {"speeds": [1]}}, "spec.options.speeds", "a boolean"),
         ({"verification": {"minSimilarity": 1.2}}, "spec.verification.minSimilarity", "auto"),
         ({"verification": {"minSimilarity": "often"}}, "spec.verification.minSimilarity", "'often'"),
         ({"verification": {"cases": [{"text": ""}]}}, "spec.verification.cases[0].text", "at least 1 character"),
