@@ -23,7 +23,7 @@ from rich.table import Table
 from ruamel.yaml import YAML
 
 from bench.cast import make_shots
-from bench.harness import copy_weights, example_versions, revision_files
+from bench.harness import BenchFailed, copy_weights, example_versions, revision_files
 from bench.table import CONSOLE, Options, at_least, at_most, note, parse_options, print_lines, tell
 from segue.model import Phase, Status
 from segue.wire import RevisionPhase, StateDocument
@@ -39,7 +39,7 @@ CHANGED = "default/one"
 WORKERS = 2
 RATE_PER_S = 16.0
 CONVERGE_S = 60.0
-STEP_S = 45.0
+STEP_S = 120.0
 ON_THE_WIRE_NS = 20_000_000
 """A request that was sent within 20 ms of a worker's death may have been written to its socket."""
 
@@ -214,16 +214,30 @@ def stands_at(state: StateDocument | None, status: Status, *, target: str) -> st
 
 
 async def wait_for(fleet: Fleet, step: Step, *, target: str) -> str:
-    """Until the rollout stands at the step or has passed it; returns where it stands."""
+    """Until the rollout stands at the step or has passed it; returns where it stands.
+
+    Raises
+    ------
+    BenchFailed
+        It does not get there; says what its status says.
+    """
     wanted = list(Step).index(step)
     state: StateDocument | None = None
-    async with asyncio.timeout(STEP_S):
-        while True:
-            since = state.etag if state is not None else None
-            state = await fleet.up.state(since=since, wait_s=0.02) or state
-            standing = stands_at(state, fleet.up.status(CHANGED), target=target)
-            if standing and list(Step).index(Step(standing)) >= wanted:
-                return standing
+    standing = ""
+    try:
+        async with asyncio.timeout(STEP_S):
+            while True:
+                since = state.etag if state is not None else None
+                state = await fleet.up.state(since=since, wait_s=0.02) or state
+                standing = stands_at(state, fleet.up.status(CHANGED), target=target)
+                if standing and list(Step).index(Step(standing)) >= wanted:
+                    return standing
+    except TimeoutError as error:
+        status = fleet.up.status(CHANGED)
+        raise BenchFailed(
+            f"the rollout did not get to {step} within {STEP_S:.0f} s: it stands at {standing or 'nothing'}; "
+            f"the status says {status.phase}: {status.reason} {status.message}"
+        ) from error
 
 
 # --- one case -------------------------------------------------------------------------------------------------------
@@ -232,7 +246,11 @@ async def wait_for(fleet: Fleet, step: Step, *, target: str) -> str:
 async def run_case(fleet: Fleet, case: Case) -> None:
     """Roll, wait, kill, wait until all agree."""
     target = await asyncio.to_thread(fleet.roll)
-    case.stood_at = await wait_for(fleet, case.step, target=target)
+    try:
+        case.stood_at = await wait_for(fleet, case.step, target=target)
+    except BenchFailed as error:
+        case.outcome = str(error)
+        return
     pids = [_pid_of(fleet.up, victim) for victim in case.victims]
     case.killed_ns = time.monotonic_ns()
     for pid in pids:
@@ -285,7 +303,7 @@ async def _difference(fleet: Fleet, *, target: str, gone: Sequence[int]) -> str:
 def charge(cases: Sequence[Case], records: Sequence[Record]) -> None:
     """Count each unanswered request against the latest kill before it ended."""
     for record in records:
-        before = [case for case in cases if case.killed_ns < record.end_ns]
+        before = [case for case in cases if 0 < case.killed_ns < record.end_ns]
         if record.ok or not before:
             continue
         before[-1].lost += 1
