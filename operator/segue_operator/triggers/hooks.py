@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -113,11 +114,16 @@ class AlertReceiver:
     wake: Callable[[frozenset[str]], None]
     is_ready: Callable[[], bool] = lambda: True
     budget: ByteBudget = field(default_factory=ByteBudget)
+    body_within_s: float = BODY_WITHIN_S
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    _calls: Counter = field(init=False)
     _complaints: Complaints = field(default_factory=Complaints)
     _token: TokenFile | None = field(init=False)
 
     def __post_init__(self) -> None:
         self._token = TokenFile(self.config.token_file) if self.config is not None else None
+        about = "Calls of the alert webhook, by the answer's status."
+        self._calls = Counter("segue_operator_alert_calls", about, ["status"], registry=self.registry)
 
     def routes(self) -> tuple[Route, ...]:
         """For the listener's application."""
@@ -125,9 +131,14 @@ class AlertReceiver:
 
     async def receive(self, request: Request) -> Response:
         """Answer one call."""
+        response = await self._answer(request)
+        self._calls.labels(response.status_code).inc()
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         try:
             config = self._admit(request)
-            body = await _read(request, at_most_bytes=config.max_body_bytes)
+            body = await _read(request, at_most_bytes=config.max_body_bytes, within_s=self.body_within_s)
             return JSONResponse(self._take(body))
         except Refused as refusal:
             self._complaints.say(str(refusal.status), f"{refusal.status}: {refusal}")
@@ -189,7 +200,7 @@ def _later(why: str) -> Refused:
     return Refused(503, f"{why}; try again", headers={"Retry-After": "1"})
 
 
-async def _read(request: Request, *, at_most_bytes: int) -> bytes:
+async def _read(request: Request, *, at_most_bytes: int, within_s: float) -> bytes:
     """The body, if it is short enough and comes in time."""
     too_long = Refused(413, f"is longer than {at_most_bytes} bytes; set max_alerts in the receiver's configuration")
     announced = request.headers.get("content-length", "")
@@ -197,13 +208,13 @@ async def _read(request: Request, *, at_most_bytes: int) -> bytes:
         raise too_long
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_WITHIN_S):
+        async with asyncio.timeout(within_s):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > at_most_bytes:
                     raise too_long
     except TimeoutError as error:
-        raise Refused(408, f"did not come within {BODY_WITHIN_S:g} s") from error
+        raise Refused(408, f"did not come within {within_s:g} s") from error
     except ClientDisconnect as error:
         raise Refused(400, "ended in the middle") from error
     return bytes(body)

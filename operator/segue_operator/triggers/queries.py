@@ -19,7 +19,7 @@ from segue.errors import SegueError
 from segue.model import Phase, VoiceModel
 from segue.rollout import QueryResult, Verdict
 from segue_operator.triggers.prometheus import Answer, PrometheusAway
-from segue_operator.triggers.promql import render
+from segue_operator.triggers.promql import judged_revision, render
 
 CALM_FACTOR = 4
 """After its watch a voice is asked about this many times less often."""
@@ -40,13 +40,14 @@ class Sheet:
     Attributes
     ----------
     asked
-        (name, PromQL). Another revision, or another spec, is another sheet: a verdict on what was heard before a flip
-        says nothing about what is heard after it.
+        (name, PromQL). Another text, or another revision to judge, is another sheet: a verdict on what was heard before
+        a flip says nothing about what is heard after it.
     queued
         In the queue, or under way.
     """
 
     key: str
+    revision: str | None
     asked: tuple[tuple[str, str], ...]
     results: tuple[QueryResult, ...]
     interval_s: float
@@ -105,11 +106,12 @@ class QuerySheets:
     def _sheet(self, voice: VoiceModel, asked: tuple[tuple[str, str], ...], now_s: float) -> Sheet:
         judged = voice.status.phase in (Phase.FLIPPING, Phase.WATCHING)
         interval_s = self.interval_s if judged else self.interval_s * CALM_FACTOR
-        sheet = self._sheets.get(voice.key)
-        if sheet is None or sheet.asked != asked:
+        sheet, revision = self._sheets.get(voice.key), judged_revision(voice)
+        if sheet is None or (sheet.revision, sheet.asked) != (revision, asked):
             self._sweep(now_s)
             sheet = Sheet(
                 key=voice.key,
+                revision=revision,
                 asked=asked,
                 results=_all_inconclusive([name for name, _ in asked], NOT_ASKED_YET),
                 interval_s=interval_s,
@@ -124,11 +126,15 @@ class QuerySheets:
     async def _work(self) -> None:
         while True:
             sheet = await self._queue.get()
-            if self._sheets.get(sheet.key) is sheet:
-                await self._evaluate(sheet)
+            results = await self._ask_all(sheet) if self._is_wanted(sheet) else ()
+            if self._is_wanted(sheet):
+                self._write_down(sheet, results)
 
-    async def _evaluate(self, sheet: Sheet) -> None:
-        results = await self._ask_all(sheet)
+    def _is_wanted(self, sheet: Sheet) -> bool:
+        """Whether it is still the voice's sheet: another one may have taken its place meanwhile."""
+        return self._sheets.get(sheet.key) is sheet
+
+    def _write_down(self, sheet: Sheet, results: tuple[QueryResult, ...]) -> None:
         before, sheet.results = sheet.results, results
         sheet.answered_at_s = self.monotonic()
         sheet.due_at_s = sheet.answered_at_s + sheet.interval_s * self.random.uniform(1 - JITTER, 1 + JITTER)

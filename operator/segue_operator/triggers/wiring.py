@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
 from segue.model import VoiceModel
@@ -60,6 +61,7 @@ def build_triggers(
     wake: Callable[[frozenset[str]], None],
     now: Callable[[], datetime],
     is_ready: Callable[[], bool] = lambda: True,
+    registry: CollectorRegistry | None = None,
 ) -> ExternalTriggers:
     """Make them; what is not configured is answered with what to configure.
 
@@ -69,6 +71,8 @@ def build_triggers(
         Makes voices observe again; called at most once a second for each.
     is_ready
         Whether this operator leads and has read its voices.
+    registry
+        Where figures go; None: nowhere.
 
     Raises
     ------
@@ -83,6 +87,7 @@ def build_triggers(
         voice_exists=voice_exists,
         wake=waker,
         is_ready=is_ready,
+        registry=registry or CollectorRegistry(),
     )
     if prometheus is None:
         return ExternalTriggers(receiver=receiver, sheets=None, client=None)
