@@ -14,10 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from segue.errors import SegueError
-from segue_operator.kubernetes.api import Api, ObjectNotFound, object_path, voice_path
+from segue_operator.fleet.records import Holding
+from segue_operator.kubernetes.api import Api, Body, ObjectNotFound, voice_path
 from segue_operator.kubernetes.pods import PodBook
 from segue_operator.kubernetes.scope import Watch
-from segue_operator.kubernetes.voices import HeldVoice, KubernetesCluster
+from segue_operator.kubernetes.voices import KubernetesCluster
 
 EVERY_S = 300.0
 SETTLE_S = 1.0
@@ -35,14 +36,14 @@ class Lister:
     Attributes
     ----------
     held
-        What pods hold by their own account; empty while we do not lead and do not ask them.
+        What pods hold by their own account; nothing while we do not lead and do not ask them.
     """
 
     api: Api
     cluster: KubernetesCluster
     pods: PodBook
     watches: Sequence[Watch]
-    held: Callable[[], Iterable[HeldVoice]]
+    held: Callable[[], Iterable[Holding]]
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     def request(self) -> None:
@@ -87,22 +88,25 @@ class Lister:
                 await self._reconcile_pods(watch)
         await self.cluster.adopt_orphans(self.held())
 
+    def take(self, watch: Watch, kind: str | None, body: Body) -> None:
+        """An event of a watch, or an item of a list (`kind` None), into its store."""
+        if watch.is_voices:
+            self.cluster.seen.take(kind, body)
+        else:
+            self.pods.take(watch.name, kind, body)
+
     async def _fill(self) -> None:
         for watch in self.watches:
-            for path in _paths(watch):
-                listing = await self.api.list_all(path, selector=watch.selector)
-                for body in listing.items:
-                    if watch.is_voices:
-                        self.cluster.seen.take(None, body)
-                    else:
-                        self.pods.take(watch.name, None, body)
+            for path in watch.paths:
+                for body in (await self.api.list_all(path, selector=watch.selector)).items:
+                    self.take(watch, None, body)
 
     async def _reconcile_voices(self) -> None:
         metadata = [
             each
             for watch in self.watches
             if watch.is_voices
-            for path in _paths(watch)
+            for path in watch.paths
             for each in (await self.api.list_all(path, metadata_only=True)).items
         ]
         for key in self.cluster.seen.compare(metadata):
@@ -111,11 +115,6 @@ class Lister:
 
     async def _reconcile_pods(self, watch: Watch) -> None:
         """The version of the first of several lists is the earliest: nothing newer than it is taken for gone."""
-        found = [await self.api.list_all(path, selector=watch.selector, metadata_only=True) for path in _paths(watch)]
+        found = [await self.api.list_all(path, selector=watch.selector, metadata_only=True) for path in watch.paths]
         uids = [each["metadata"]["uid"] for listing in found for each in listing.items]
         self.pods.keep_only(watch.name, uids, resource_version=found[0].resource_version)
-
-
-def _paths(watch: Watch) -> list[str]:
-    namespaces: Sequence[str | None] = watch.namespaces or (None,)
-    return [object_path(watch.group, watch.version, namespace, watch.plural) for namespace in namespaces]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segue_operator.config import KubernetesConfig
+from segue_operator.kubernetes.api import object_path
 from segue_operator.kubernetes.fleets import FLEET_LABEL
 
 
@@ -36,6 +37,12 @@ class Watch:
     def is_voices(self) -> bool:
         """Whether these are VoiceModels; pods otherwise."""
         return self.group != ""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the API server lists them."""
+        namespaces: tuple[str | None, ...] = self.namespaces or (None,)
+        return tuple(object_path(self.group, self.version, namespace, self.plural) for namespace in namespaces)
 
 
 def watches_of(config: KubernetesConfig) -> tuple[Watch, ...]:

@@ -1,8 +1,8 @@
 """The API server as the place where VoiceModels and their statuses live: `ports.Cluster`.
 
-Every decision is made on an object that was read for it, past every cache. What cannot be used (a spec that this
-operator does not understand, a fleet or a source that the namespace may not use) changes nothing: the voice goes on
-under the last spec that could be used, and says so.
+Every decision is made on an object that was read for it, past every cache. A spec that cannot be used (written for a
+newer operator, naming a fleet or a source that its namespace may not use) changes nothing: the voice goes on under the
+last one that could, and says so.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from segue.errors import InvalidVoiceModel, SegueError
 from segue.model import Metadata, Status, VoiceModel, VoiceSpec, revision_of
 from segue.model.voice import API_VERSION, KIND
 from segue.rollout import Event, RevertSpec, spec_owner
+from segue_operator.fleet.records import Holding
 from segue_operator.kubernetes.api import (
     FIELD_MANAGER,
     JSON_PATCH,
@@ -43,15 +44,6 @@ class UnusableVoice(SegueError):
 
 class RevertRefused(SegueError):
     """The earlier version may not be written back as it is; it is tried again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldVoice:
-    """A voice that a pod holds, by the pod's own account."""
-
-    key: str
-    uid: str
-    fleet: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -181,15 +173,15 @@ class KubernetesCluster:
         while True:
             yield await self.seen.changed()
 
-    async def adopt_orphans(self, held: Iterable[HeldVoice]) -> None:
-        """Take charge of voices that pods hold and that were deleted while no operator ran."""
-        unknown = {each.key: each for each in held if each.key not in self.keys()}
-        for key, voice in unknown.items():
+    async def adopt_orphans(self, held: Iterable[Holding]) -> None:
+        """Take charge of voices that were deleted while no operator ran: pods hold them, and no object does."""
+        unknown = {each.voice: each for each in held if each.voice not in self.keys()}
+        for key, holding in sorted(unknown.items()):
             try:
                 self.seen.remember(await self.api.call("GET", voice_path(key)))
             except ObjectNotFound:
                 logger.info("%s does not exist any more, and pods hold it", key, extra={"voice": key})
-                self._gone[key] = released_voice(key, uid=voice.uid, fleet=voice.fleet)
+                self._gone[key] = released_voice(key, uid=holding.uid, fleet=holding.fleet.name)
             except ApiRefused as error:
                 logger.debug("%s is not ours to look at: %s", key, error)
                 continue

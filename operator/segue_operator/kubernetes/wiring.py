@@ -115,6 +115,10 @@ class Watching:
                 thread.stop()
             await asyncio.shield(asyncio.gather(*(asyncio.to_thread(thread.join) for thread in threads)))
 
+    async def require_served(self, watch: Watch) -> None:
+        """Raise where the API server does not serve this kind (yet): kopf would wait for it without a word."""
+        await self.api.call("GET", watch.paths[0], query={"limit": "1"})
+
     def seen(self, watch: Watch, kind: str | None, body: Body) -> None:
         """On the loop of `run`: an event came in."""
         if kind is None:
@@ -183,7 +187,9 @@ class _Thread:
     async def _once(self, stopped: asyncio.Event) -> str:
         """One life of kopf; why it ended."""
         namespaces = self.watch.namespaces
+        served = asyncio.run_coroutine_threadsafe(self.around.require_served(self.watch), self.target)
         try:
+            await asyncio.wrap_future(served)
             await kopf.operator(
                 registry=registry_for(self.watch, self.around.api, self._deliver),
                 settings=settings_for(self.watch),

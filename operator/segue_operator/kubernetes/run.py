@@ -1,0 +1,244 @@
+"""The operator's process in a cluster: every part made once, and what a leader does made anew for each tenure.
+
+A replica that does not lead watches all the same, so that it knows everything when its turn comes; it commands nothing
+and asks no pod anything. What it takes to lead (the fleet, the loops) belongs to a `Tenure` and is gone with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from segue.rollout import Event
+from segue.tls import KeyPairFiles
+from segue_operator.api import serve_on
+from segue_operator.clock import SystemClock
+from segue_operator.config import KubernetesConfig
+from segue_operator.controller import Controller
+from segue_operator.files import write_atomically
+from segue_operator.fleet.dialing import Dialer
+from segue_operator.fleet.records import Holding
+from segue_operator.fleet.sidecars import SidecarFleet
+from segue_operator.kubernetes.api import Api, connected
+from segue_operator.kubernetes.events import ClusterEvents
+from segue_operator.kubernetes.fleets import Fleets
+from segue_operator.kubernetes.lease import Election, LeaseTerms
+from segue_operator.kubernetes.lease_fences import LeaseFences
+from segue_operator.kubernetes.lease_record import LeaseName
+from segue_operator.kubernetes.listing import Lister
+from segue_operator.kubernetes.metrics import Counted, registry_of
+from segue_operator.kubernetes.pods import PodBook
+from segue_operator.kubernetes.scope import watches_of
+from segue_operator.kubernetes.voices import KubernetesCluster
+from segue_operator.kubernetes.wiring import Watching
+from segue_operator.listener import address_of, bind_address, make_plain_app, make_plain_server
+from segue_operator.slots import SlotBook
+from segue_operator.triggers.wiring import ExternalTriggers, build_triggers
+
+logger = logging.getLogger(__name__)
+
+
+async def run(config: KubernetesConfig) -> None:
+    """Watch, and lead when it is our turn, until SIGTERM or SIGINT.
+
+    Raises
+    ------
+    InvalidCredentials
+        No cluster can be reached with what is configured.
+    CannotListen
+        `listen` is taken.
+    """
+    async with connected(kubeconfig=config.kubeconfig, context=config.context) as api:
+        try:
+            await Operator(config, api).run()
+        except ExceptionGroup as failed:
+            raise _first_of(failed) from failed
+
+
+@dataclass(slots=True)
+class Tenure:
+    """What is there only while this operator leads."""
+
+    fleet: SidecarFleet
+    controller: Controller
+
+
+class Operator:
+    """One replica."""
+
+    def __init__(self, config: KubernetesConfig, api: Api) -> None:
+        self._config = config
+        self._api = api
+        self._clock = SystemClock()
+        self._tenure: Tenure | None = None
+        self._stop = asyncio.Event()
+        identity = config.lease.identity or f"{socket.gethostname()}_{uuid.uuid4()}"
+        self._fleets = Fleets(config.fleets)
+        self._cluster = KubernetesCluster(api=api, require_allowed=self._fleets.require_allowed, tell=self._publish)
+        self._pods = PodBook(
+            fleet_of=self._fleets.of_pod,
+            control_port=config.control_port,
+            scheme="http" if config.tls is None else "https",
+        )
+        self._events = ClusterEvents(
+            api=api, regarding=self._cluster.reference_to, identity=identity, now=self._clock.now
+        )
+        self._lister = Lister(
+            api=api, cluster=self._cluster, pods=self._pods, watches=watches_of(config), held=self._held
+        )
+        self._watching = Watching(
+            api=api, watches=watches_of(config), deliver=self._lister.take, on_gap=self._lister.request
+        )
+        self._election = Election(
+            api=api,
+            lease=LeaseName(namespace=config.lease.namespace, name=config.lease.name),
+            identity=identity,
+            terms=LeaseTerms(
+                duration_s=config.lease.duration_s,
+                renew_deadline_s=config.lease.renew_deadline_s,
+                retry_s=config.lease.retry_s,
+            ),
+        )
+
+    async def run(self) -> None:
+        """Until told to stop; the Lease is given back before anything else ends."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop)
+        triggers = self._triggers()
+        listening = bind_address(self._config.listen)
+        server = make_plain_server(self._app(triggers))
+        try:
+            async with asyncio.TaskGroup() as group:
+                serving = group.create_task(serve_on(server, [listening]), name="listener")
+                others = [
+                    group.create_task(self._events.run(), name="events"),
+                    group.create_task(triggers.run(), name="triggers"),
+                ]
+                if await self._unless_stopped(self._lister.first()):
+                    others.append(group.create_task(self._watching.run(), name="watches"))
+                    others.append(group.create_task(self._lister.run(), name="lists"))
+                    self._say_ready(address_of(listening))
+                    await self._election.run(lambda fences: self._lead(fences, triggers))
+                logger.info("stopping")
+                server.should_exit = True
+                for task in others:
+                    task.cancel()
+                await asyncio.wait({serving})
+        finally:
+            listening.close()
+
+    def _told_to_stop(self) -> None:
+        self._stop.set()
+        self._election.stop()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do something that may take for ever; whether it was done before we were told to stop."""
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+            return working.done() and not self._stop.is_set()
+        finally:
+            working.cancel()
+            stopping.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
+
+    # --- leading --------------------------------------------------------------------------------------------------
+
+    async def _lead(self, fences: LeaseFences, triggers: ExternalTriggers) -> None:
+        """Everything that commands, for one tenure."""
+        tenure = self._new_tenure(fences, triggers)
+        self._tenure = tenure
+        self._pods.tell(tenure.fleet.update)
+        self._lister.request()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(tenure.fleet.run(), name="fleet")
+                group.create_task(tenure.controller.run(), name="controller")
+        finally:
+            self._pods.tell(None)
+            self._tenure = None
+
+    def _new_tenure(self, fences: LeaseFences, triggers: ExternalTriggers) -> Tenure:
+        config = self._config
+        files = KeyPairFiles(cert=config.tls.cert, key=config.tls.key, ca=config.tls.ca) if config.tls else None
+        fleet = SidecarFleet(
+            select=self._fleets.of_voice,
+            connect=Dialer(files).connect,
+            term=lambda: fences.term,
+            on_change=self._wake,
+            report=self._events.publish,
+            idle_poll_s=config.idle_poll_s,
+        )
+        controller = Controller(
+            cluster=self._cluster,
+            fleet=fleet,
+            clock=self._clock,
+            events=self._events,
+            fences=fences,
+            slots=SlotBook(config.max_concurrent_rollouts),
+            triggers=triggers,
+        )
+        return Tenure(fleet, controller)
+
+    def _wake(self, keys: frozenset[str] | None) -> None:
+        if self._tenure is not None:
+            self._tenure.controller.wake(keys)
+
+    def _held(self) -> Iterable[Holding]:
+        return self._tenure.fleet.held() if self._tenure is not None else ()
+
+    # --- what is shown --------------------------------------------------------------------------------------------
+
+    def _publish(self, voice: str, event: Event) -> None:
+        """Only the leader tells: a standby sees the same mistakes."""
+        if self._tenure is not None:
+            self._events.publish(voice, event)
+
+    def _triggers(self) -> ExternalTriggers:
+        return build_triggers(
+            hooks=self._config.hooks,
+            prometheus=self._config.prometheus,
+            voice_exists=lambda key: key in self._cluster.seen.bodies,
+            wake=self._wake,
+            now=self._clock.now,
+            is_ready=lambda: self._tenure is not None,
+        )
+
+    def _app(self, triggers: ExternalTriggers) -> Any:
+        counted = Counted(
+            api=self._api,
+            cluster=self._cluster,
+            pods=self._pods,
+            events=self._events,
+            watching=self._watching,
+            leading=lambda: self._tenure is not None,
+        )
+        return make_plain_app(
+            waiting_for=lambda: () if self._cluster.complete.is_set() else ("the first list of voices and pods",),
+            registry=registry_of(counted),
+            routes=triggers.routes,
+        )
+
+    def _say_ready(self, address: str) -> None:
+        if self._config.ready_file is not None:
+            content = {"pid": os.getpid(), "addresses": {"http": address}}
+            write_atomically(self._config.ready_file, json.dumps(content))
+        where = ", ".join(self._config.namespaces) or "the whole cluster"
+        logger.info("operator of %s, serves on %s", where, address)
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first, out of however many groups."""
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
