@@ -92,5 +92,7 @@ class Case:
 
     def clear(self) -> None:
         """Take the voices away, so that pods and operator are as before."""
+        if self.voices:
+            self.stage.ensure_operator()
         for voice in self.voices:
             self.stage.remove_voice(voice)

@@ -9,23 +9,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from tests.support.cluster import TestCluster
 
-DEPLOY = Path(__file__).parents[3] / "deploy"
-RIGHTS = (
-    "Namespace",
-    "ServiceAccount",
-    "Role",
-    "ClusterRole",
-    "RoleBinding",
-    "ClusterRoleBinding",
-)
-"""Kinds that are applied; the rest of the folder describes where the operator runs, and here it is a process."""
+RIGHTS = Path(__file__).parents[3] / "deploy" / "rights.yaml"
+"""Of an operator for the whole cluster."""
 
 
 def shipped() -> list[dict[str, Any]]:
-    """The objects of these kinds for an operator of the whole cluster, in the order of `RIGHTS`."""
-    yaml = YAML(typ="safe")
-    documents = [each for path in sorted(DEPLOY.glob("*.yaml")) for each in yaml.load_all(path.read_text()) if each]
-    return sorted((each for each in documents if each["kind"] in RIGHTS), key=lambda each: RIGHTS.index(each["kind"]))
+    """The objects in it."""
+    return [each for each in YAML(typ="safe").load_all(RIGHTS.read_text(encoding="utf-8")) if each]
 
 
 def install_rights(cluster: TestCluster) -> None:

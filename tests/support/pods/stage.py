@@ -211,6 +211,18 @@ class Stage:
         voice.wait_gone()
         self.wait_states(voice.key, lambda found: not any(found.values()), what="every pod lets it go")
 
+    def introduce_steady(self) -> None:
+        """The voice that nobody touches: every case has listeners for it, and none changes it."""
+        voice = self.voice(STEADY)
+        revision = voice.apply(self.wardrobe.narrator)
+        voice.wait_promoted(revision)
+        self.wait_serving(voice.key, revision)
+
+    def ensure_operator(self) -> None:
+        """An operator leads, whatever a case that failed has left behind."""
+        if not any(operator.is_running for operator in self.operators.values()):
+            self.operator.start_leading(self.kube)
+
     def close(self) -> None:
         """End operators and pods; the namespace is the cluster's to keep or to drop."""
         for operator in self.operators.values():
@@ -254,7 +266,7 @@ def staged(
             try:
                 stage.add_pods(*(f"pod-{number}" for number in range(pods)))
                 stage.add_operator().start_leading(stage.kube)
-                _introduce_steady(stage)
+                stage.introduce_steady()
                 yield stage
             finally:
                 stage.close()
@@ -292,8 +304,3 @@ def _set_up(
         renderings=renderings,
         pod_settings=pod_settings,
     )
-
-
-def _introduce_steady(stage: Stage) -> None:
-    voice = stage.voice(STEADY)
-    voice.wait_promoted(voice.apply(stage.wardrobe.narrator))
