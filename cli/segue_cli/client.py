@@ -18,16 +18,13 @@ from urllib.parse import quote, urlencode
 from typing_extensions import override
 
 from segue.errors import SegueError
+from segue_cli.place import NoSuchVoice
 
 TIMEOUT_S = 10.0
 
 
 class OperatorUnreachable(SegueError):
     """Nobody answers on the socket."""
-
-
-class NoSuchVoice(SegueError):
-    """The operator knows no voice of that name."""
 
 
 class _UnixConnection(http.client.HTTPConnection):

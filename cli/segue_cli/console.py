@@ -42,6 +42,19 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
 
 
+def print_yaml(value: Any) -> None:
+    """The same as YAML."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.width = 120
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.representer.ignore_aliases = lambda _: True
+    yaml.dump(value, sys.stdout)
+    sys.stdout.flush()
+
+
 def rich_console(*, stderr: bool = False) -> Console:
     """A rich console for tables and bars. As wide as the terminal; 120 columns where there is none."""
     from rich.console import Console

@@ -6,21 +6,22 @@ Separate because `watch`, `wait` and `roll --wait` are the same walk with other 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
-from segue_cli.client import OperatorClient, OperatorUnreachable
+from segue.errors import SegueError
+from segue_cli.place import Document, Place
 from segue_cli.revisions import short
-
-POLL_S = 20.0
-RETRY_S = 0.5
 
 SELF_EXPLAINING = ("Preloading", "Verifying")
 """Phases in which the pods' own progress says more, and sooner, than the status does."""
 
-Document = dict[str, Any]
+
+class NobodyAnswered(SegueError):
+    """Whoever knows about the voice did not answer once."""
 
 
 class Outcome(Enum):
@@ -31,42 +32,113 @@ class Outcome(Enum):
     TIMEOUT = "timeout"
 
 
+class Awaited(Protocol):
+    """Something that a voice may come to."""
+
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        ...
+
+    def is_met(self, voice: Document) -> bool:
+        """Whether it came about."""
+        ...
+
+    def is_lost(self, voice: Document) -> str | None:
+        """Why it can no longer come about without somebody's help; None while it can."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is waited for.
+    """A condition, as kstatus reads it: what is said about an older spec does not count.
+
+    `Ready=True` is met when what the spec asks for is served: not while a newer version is on its way, and not when it
+    was taken back. `Promoted=True` is met when it is confirmed.
 
     Attributes
     ----------
     generation
-        Conditions about an older spec do not count.
+        Conditions about an older spec than this do not count.
     revision
-        With `Promoted`: the revision that must be the stable one.
+        With `Promoted`: the one that must be confirmed, whatever else is rolled out meanwhile; None: that of the spec.
     """
 
     condition: str
     status: str = "True"
     generation: int = 0
+    revision: str | None = None
+
+    @property
+    def words(self) -> str:
+        """`Promoted=True`."""
+        return f"{self.condition}={self.status}"
 
     def is_met(self, voice: Document) -> bool:
         """Whether the condition says so, about this spec."""
         condition = condition_of(voice, self.condition)
-        if condition is None or voice["status"]["observedGeneration"] < max(self.generation, _generation(voice)):
+        if condition is None or not self._is_seen(voice) or condition["status"].lower() != self.status.lower():
             return False
-        return bool(condition["status"].lower() == self.status.lower())
+        if self.revision is not None and voice["status"].get("stableRevision") != self.revision:
+            return False
+        return self.words != "Ready=True" or not (_is_on_its_way(voice) or _went_back(voice))
 
     def is_lost(self, voice: Document) -> str | None:
         """Why it can no longer come about without somebody's help; None while it can."""
-        if self.status.lower() != "true" or self.condition not in ("Promoted", "Ready", "Verified"):
+        if self.status.lower() != "true" or self.condition in ("Reconciling", "Stalled") or not self._is_seen(voice):
             return None
-        if voice["status"]["observedGeneration"] < max(self.generation, _generation(voice)):
+        if voice["status"]["phase"] != "Idle" or _has_more_to_do(voice) or self.is_met(voice):
             return None
-        if voice["status"]["phase"] != "Idle" or _has_more_to_do(voice):
+        return self._other_end(voice) or _went_back(voice)
+
+    def _is_seen(self, voice: Document) -> bool:
+        generation = max(self.generation, int(voice["metadata"]["generation"]))
+        return bool(voice["status"]["observedGeneration"] >= generation)
+
+    def _other_end(self, voice: Document) -> str | None:
+        """How the version that is waited for ended, when another one is served."""
+        status = voice["status"]
+        if self.revision is None or status.get("stableRevision") == self.revision:
             return None
-        for kind in ("Promoted", "Stalled"):
-            condition = condition_of(voice, kind)
-            if condition is not None and condition["reason"] == "RolledBack" and not self.is_met(voice):
-                return str(condition["message"] or "it was rolled back")
-        return None
+        for failure in status["failedRevisions"]:
+            if failure["revision"] == self.revision:
+                return f"{short(self.revision)} was taken back: {failure['reason']}: {failure['message']}"
+        return f"{short(self.revision)} was replaced by {short(status.get('stableRevision'))} before it was confirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """A rollback that was asked for by a token.
+
+    Attributes
+    ----------
+    revision
+        What shall be served again; None: nothing was served before.
+    """
+
+    token: str
+    revision: str | None
+
+    @property
+    def words(self) -> str:
+        """`back on 0123456789`."""
+        return f"back on {short(self.revision)}"
+
+    def is_met(self, voice: Document) -> bool:
+        """Whether every pod in reach was taken back."""
+        return self._is_over(voice) and voice["status"].get("activeRevision") == self.revision
+
+    def is_lost(self, voice: Document) -> str | None:
+        """The token was used up, and something else is served."""
+        if not self._is_over(voice) or self.is_met(voice):
+            return None
+        status = voice["status"]
+        return f"serves {short(status.get('activeRevision'))}: {status['reason']}: {status['message']}"
+
+    def _is_over(self, voice: Document) -> bool:
+        status = voice["status"]
+        is_handled = status["handledTokens"].get("rollback") == self.token
+        return is_handled and bool(status["phase"] != "RollingBack")
 
 
 def condition_of(voice: Document, kind: str) -> Document | None:
@@ -80,55 +152,55 @@ def _has_more_to_do(voice: Document) -> bool:
     return condition is not None and condition["status"] == "True"
 
 
-def _generation(voice: Document) -> int:
-    return int(voice["metadata"]["generation"])
+def _is_on_its_way(voice: Document) -> bool:
+    """Whether listeners do not all hear what the spec asks for. Under watch they do, unless a newer spec waits."""
+    is_heard = voice["status"]["phase"] == "Watching" and voice["status"].get("reason") != "WatchOpen"
+    return _has_more_to_do(voice) and not is_heard
 
 
-def updates(client: OperatorClient, key: str, *, deadline: float | None) -> Iterator[Document | None]:
-    """The voice now and at every change; None while the operator is being started again. Ends at the deadline."""
-    version: int | None = None
-    while deadline is None or time.monotonic() < deadline:
-        left_s = POLL_S if deadline is None else max(0.05, min(POLL_S, deadline - time.monotonic()))
-        try:
-            voice = client.voice(key, after=version, wait_s=left_s)
-        except OperatorUnreachable:
-            version = None
-            yield None
-            time.sleep(min(RETRY_S, left_s))
-            continue
-        version = int(voice["version"])
-        yield voice
+def _went_back(voice: Document) -> str | None:
+    """Why the latest version was taken back, None if it was not."""
+    for kind in ("Promoted", "Stalled"):
+        condition = condition_of(voice, kind)
+        if condition is not None and condition["reason"] in ("RolledBack", "RollingBack"):
+            return str(condition["message"] or "it was rolled back")
+    return None
 
 
 def wait_for(
-    client: OperatorClient, key: str, goal: Goal, *, timeout_s: float | None, show: Callable[[Document], None]
+    place: Place, key: str, awaited: Awaited, *, timeout_s: float, show: Callable[[Document], None]
 ) -> tuple[Outcome, str]:
-    """Wait until the goal is met, lost, or time is up; the outcome and a word about it.
+    """Wait until it came about, cannot any more, or time is up; the outcome and a word about it.
 
     Raises
     ------
     NoSuchVoice
         The voice does not exist, or is deleted meanwhile.
-    OperatorUnreachable
-        The operator did not answer once.
+    NobodyAnswered
+        Not once.
     """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
     latest: Document | None = None
-    for voice in updates(client, key, deadline=deadline):
-        if voice is None:
-            continue
-        latest = voice
-        show(voice)
-        if goal.is_met(voice):
-            return Outcome.CAME, f"{key} is {goal.condition}={goal.status}"
-        lost = goal.is_lost(voice)
-        if lost is not None:
-            return Outcome.OTHERWISE, f"{key}: {lost}"
+    with closing(place.updates(key, deadline=time.monotonic() + timeout_s)) as updates:
+        for voice in updates:
+            if voice is None:
+                continue
+            latest = voice
+            show(voice)
+            if awaited.is_met(voice):
+                return Outcome.CAME, f"{key} is {awaited.words}"
+            lost = awaited.is_lost(voice)
+            if lost is not None:
+                return Outcome.OTHERWISE, f"{key}: {lost}"
     if latest is None:
-        raise OperatorUnreachable("the operator did not answer in time; is it being started again? (segue get)")
-    status = latest["status"]
-    why = f"{status['phase']}: {status.get('message') or status.get('reason') or 'nothing was said'}"
-    return Outcome.TIMEOUT, f"{key}: {goal.condition} was not {goal.status} within {timeout_s:g} s ({why})"
+        raise NobodyAnswered(f"nobody answered in time; is it being started again? ({place.command('get', key)})")
+    return Outcome.TIMEOUT, f"{key}: not {awaited.words} within {timeout_s:g} s ({_why(latest)})"
+
+
+def _why(voice: Document) -> str:
+    status = voice["status"]
+    if voice.get("unseen"):
+        return str(voice["unseen"])
+    return f"{status['phase']}: {status.get('message') or status.get('reason') or 'nothing was said'}"
 
 
 @dataclass(slots=True)
@@ -137,16 +209,14 @@ class Lines:
 
     say: Callable[[str], None]
     _last: str = ""
-    _last_event: int = -1
+    _events: frozenset[Any] | None = None
 
     def show(self, voice: Document) -> None:
-        """Say what is new."""
+        """Say what is new; events from before the first look are old."""
         for event in voice["events"]:
-            if self._last_event < 0:
-                break
-            if event["id"] > self._last_event:
+            if self._events is not None and event["id"] not in self._events:
                 self.say(f"  {event['reason']}: {event['message']}")
-        self._last_event = max([self._last_event, 0, *(event["id"] for event in voice["events"])])
+        self._events = (self._events or frozenset()) | {event["id"] for event in voice["events"]}
         line = status_line(voice)
         if line != self._last:
             self._last = line
@@ -163,20 +233,22 @@ def status_line(voice: Document) -> str:
         parts += [f"{name} {text}" for name, text, _ in target_progress(voice)]
     else:
         parts.append(short(status.get("activeRevision")))
-    if status.get("message") and status["phase"] not in SELF_EXPLAINING:
+    if voice.get("unseen"):
+        parts.append(voice["unseen"])
+    elif status.get("message") and not (voice["pods"] and status["phase"] in SELF_EXPLAINING):
         parts.append(status["message"])
     return "  ".join(parts)
 
 
 def target_progress(voice: Document) -> list[tuple[str, str, float]]:
-    """By pod: name, what the target revision does there, and how far it is (0 to 1)."""
+    """How far the target is (0 to 1): by pod where pods can be asked, else by the counters of the status."""
     target = voice["status"].get("targetRevision")
     found = []
     for pod in voice["pods"]:
         revision = pod.get("state", {}).get("revisions", {}).get(target)
         if revision is not None:
             found.append((pod["name"], *_doing(revision)))
-    return found
+    return found if voice["pods"] else _counted(voice["status"])
 
 
 def _doing(revision: Document) -> tuple[str, float]:
@@ -188,3 +260,19 @@ def _doing(revision: Document) -> tuple[str, float]:
         return "Ready", 1.0
     fraction = float(revision["progress"]["fraction"])
     return (f"{revision['phase']} {fraction:.0%}" if 0 < fraction < 1 else revision["phase"]), fraction
+
+
+_COUNTERS = {
+    "Preloading": ("loaded",),
+    "Verifying": ("loaded", "verified"),
+    "Flipping": ("updated",),
+    "Watching": ("updated",),
+    "RollingBack": ("updated",),
+}
+
+
+def _counted(status: Document) -> list[tuple[str, str, float]]:
+    counts = status["pods"]
+    total = counts.get("total", 0)
+    names = _COUNTERS.get(status["phase"], ()) if total else ()
+    return [(name, f"{counts.get(name, 0)}/{total}", min(1.0, counts.get(name, 0) / total)) for name in names]

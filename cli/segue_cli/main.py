@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
@@ -21,6 +22,7 @@ from typing_extensions import override
 from segue.errors import SegueError
 from segue_cli.console import complain
 from segue_cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from segue_cli.where import ContextOption, KubeconfigOption, NamespaceOption, Program, Where, placed
 
 COMMANDS: dict[str, str] = {
     "up": "segue_cli.up.command:up",
@@ -48,52 +50,105 @@ COMMANDS: dict[str, str] = {
 }
 
 
+_ONE_MACHINE = ("up", "demo", "say", "calibrate")
+"""What makes no sense in a cluster."""
+
+
 class LazyGroup(TyperGroup):
     """A group whose commands are imported when they are asked for."""
+
+    program: ClassVar[Program] = Program.SEGUE
+    table: ClassVar[Mapping[str, str]] = COMMANDS
 
     @override
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the table above."""
-        return list(COMMANDS)
+        return list(self.table)
 
     @override
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command behind a name, None if there is none."""
-        place = COMMANDS.get(cmd_name)
+        place = self.table.get(cmd_name)
         if place is None:
             return None
         module, _, function = place.partition(":")
         single = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-        single.command(name=cmd_name, no_args_is_help=False)(getattr(import_module(module), function))
+        command = placed(getattr(import_module(module), function), self.program)
+        single.command(name=cmd_name, no_args_is_help=False)(command)
         return typer.main.get_command(single)
 
 
-app = typer.Typer(
-    name="segue",
-    cls=LazyGroup,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+class PluginGroup(LazyGroup):
+    """The same commands, for voices in a cluster."""
+
+    program: ClassVar[Program] = Program.PLUGIN
+    table: ClassVar[Mapping[str, str]] = {name: place for name, place in COMMANDS.items() if name not in _ONE_MACHINE}
+
+
+def _typer(name: str, group: type[LazyGroup]) -> typer.Typer:
+    return typer.Typer(
+        name=name,
+        cls=group,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+app = _typer("segue", LazyGroup)
+plugin = _typer("kubectl-segue", PluginGroup)
+
+DebugOption = typer.Option(False, "--debug", envvar="SEGUE_DEBUG", help="Show the traceback of an error.")
+
+
+@plugin.callback()
+def kubectl_segue(
+    ctx: typer.Context,
+    debug: bool = DebugOption,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """Change the voices of a cluster while they speak: look, follow, pause, promote, roll back.
+
+    Needs the permissions of the ClusterRole segue-user; what is asked for is written into the VoiceModel.
+    """
+    ctx.obj = Where(namespace=namespace, context=context, kubeconfig=kubeconfig)
 
 
 @app.callback()
 def segue(
-    debug: bool = typer.Option(False, "--debug", envvar="SEGUE_DEBUG", help="Show the traceback of an error."),
+    ctx: typer.Context,
+    debug: bool = DebugOption,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
 ) -> None:
     """Change the voice of a running text-to-speech service: no restart, no failed request, and a way back.
 
     Start with [bold]segue demo[/bold], or with [bold]segue up VOICES[/bold] on a folder of VoiceModel files.
+    With --context or --kubeconfig commands are about the voices of a cluster, as with [bold]kubectl segue[/bold].
     """
+    ctx.obj = Where(namespace=namespace, context=context, kubeconfig=kubeconfig)
 
 
 def main() -> None:
-    """Run the command line; every error that is expected is one line on stderr."""
+    """Run `segue`."""
+    _run(app, Program.SEGUE)
+
+
+def kubectl_main() -> None:
+    """Run `kubectl segue`: kubectl finds the program `kubectl-segue` in the PATH."""
+    _run(plugin, Program.PLUGIN)
+
+
+def _run(command_line: typer.Typer, program: Program) -> None:
+    """Run a command line; every error that is expected is one line on stderr."""
     debug = "--debug" in sys.argv[1:] or os.environ.get("SEGUE_DEBUG") not in (None, "", "0")
     try:
-        app(prog_name="segue", standalone_mode=True)
+        command_line(prog_name=program.value, standalone_mode=True)
     except SegueError as error:
         if debug:
             raise

@@ -40,6 +40,11 @@ def clock(iso: str) -> str:
     return then.strftime("%H:%M:%S" if then.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
+def clock_now() -> str:
+    """Local wall-clock time."""
+    return f"{datetime.now().astimezone():%H:%M:%S}"
+
+
 def figure(gate: dict[str, Any]) -> str:
     """A gate's figure beside its limit: `0.981 (limit 0.9)`."""
     if gate.get("figure") is None:

@@ -3,47 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from segue_cli.commands.get import Output, OutputOption
-from segue_cli.console import print_json, say_line
-from segue_cli.finding import NamespaceOption, StateOption, VoiceArgument, VoicesOption, find_running, key_of
+from segue_cli.commands.get import Output, OutputOption, resource_name
+from segue_cli.console import print_json, print_yaml, say_line
+from segue_cli.finding import VoiceArgument
+from segue_cli.place import Document, Place
 from segue_cli.revisions import ago, clock, figure, short
-
-Document = dict[str, Any]
 
 
 def describe(
+    place: Place,
     voice: VoiceArgument,
     output: OutputOption = Output.TABLE,
-    namespace: NamespaceOption = "default",
-    state: StateOption = None,
-    voices: VoicesOption = None,
 ) -> None:
     """Show everything about a voice: spec, status, history, probe figures, why it is waiting, events."""
-    found = find_running(state, voices).client.voice(key_of(voice, namespace=namespace))
-    if output is Output.JSON:
-        print_json(found)
-        return
-    for line in describe_lines(found):
-        say_line(line)
+    found = place.voice(place.key_of(voice))
+    match output:
+        case Output.JSON:
+            print_json(found)
+        case Output.YAML:
+            print_yaml(found)
+        case Output.NAME:
+            say_line(resource_name(found["metadata"]["name"]))
+        case Output.TABLE | Output.WIDE:
+            for line in describe_lines(found):
+                say_line(line)
 
 
 def describe_lines(voice: Document) -> Iterator[str]:
     """The whole description."""
     yield from _head(voice)
     yield from _spec(voice["spec"], voice.get("computedDigests", []))
-    yield from _pods(voice["pods"])
-    yield from _probes(voice["pods"], voice.get("reports", {}))
+    if voice["pods"]:
+        yield from _pods(voice["pods"])
+        yield from _probes(voice["pods"], voice.get("reports", {}))
+    else:
+        yield from _counts(voice["status"])
+        yield from _verifications(voice["status"])
     yield from _history(voice["status"])
     yield from _conditions(voice["status"])
-    yield from _events(voice["events"])
+    yield from _events(voice["events"], voice.get("notes", []))
 
 
 def _head(voice: Document) -> Iterator[str]:
     status, metadata = voice["status"], voice["metadata"]
     yield f"Voice:     {voice['key']}  (uid {metadata['uid']}, generation {metadata['generation']})"
-    yield f"File:      {voice['file']}"
+    yield f"Context:   {voice['context']}" if "context" in voice else f"File:      {voice['file']}"
+    if voice.get("unseen"):
+        yield f"Operator:  {voice['unseen']}"
     for problem in voice["problems"]:
         yield f"Problem:   {problem['text']}"
         yield "           what runs stays as it was until this is put right"
@@ -56,11 +63,20 @@ def _head(voice: Document) -> Iterator[str]:
         yield f"Why:       {status.get('reason') or '-'}: {status.get('message') or '-'}"
     if status.get("deadline"):
         yield f"Deadline:  {clock(status['deadline'])} unless there is progress"
+    yield from _asked(metadata.get("annotations") or {}, status.get("handledTokens") or {})
     last = status.get("lastRollback")
     if last:
-        reverted = " (the YAML was written back)" if last["reverted"] else ""
-        what = f"{short(last['fromRevision'])}: {last['reason']}: {last['message']}{reverted}"
+        reverted = " (the spec was written back)" if last.get("reverted") else ""
+        what = f"{short(last['fromRevision'])}: {last['reason']}: {last.get('message', '')}{reverted}"
         yield f"Rollback:  {ago(last['at'])}: {what}"
+
+
+def _asked(annotations: Document, handled: Document) -> Iterator[str]:
+    """What a person asked for that nobody has acted on."""
+    for wish in ("promote", "rollback", "retry"):
+        token = annotations.get(f"segue.dev/{wish}")
+        if token and token != handled.get(wish):
+            yield f"Asked:     {wish} ({token}), not acted on yet"
 
 
 def _step(status: Document) -> str:
@@ -102,6 +118,25 @@ def _pods(pods: list[Document]) -> Iterator[str]:
         state = pod.get("state")
         if state:
             yield from _on_pod(state, pod.get("lastHour", {}))
+
+
+def _counts(status: Document) -> Iterator[str]:
+    """What the status says of the pods: their own words are out of reach."""
+    pods = status["pods"]
+    counts = ", ".join(f"{pods.get(name, 0)} {name}" for name in ("ready", "updated", "loaded", "verified", "failed"))
+    when = f" (counted {ago(pods['at'])})" if pods.get("at") else ""
+    yield f"Pods:      {pods.get('total', 0)}: {counts}{when}"
+
+
+def _verifications(status: Document) -> Iterator[str]:
+    for each in status.get("verifications", []):
+        similarity, ratio = each.get("similarity"), each.get("passRatio")
+        figures = [f"similarity {similarity:.4g}"] if similarity is not None else []
+        figures += [f"{ratio:.1%} of the cases passed"] if ratio is not None else []
+        figures += [each["drift"]] if each.get("drift") else []
+        where = " on ".join(filter(None, (each.get("engineBuild"), each.get("deviceClass"))))
+        what = f"{', '.join(figures) or 'passed'}{f' ({where})' if where else ''}"
+        yield f"Verified:  {short(each['revision'])} {ago(each['at'])}: {what}"
 
 
 def _on_pod(state: Document, last_hour: Document) -> Iterator[str]:
@@ -168,7 +203,7 @@ def _history(status: Document) -> Iterator[str]:
     for entry in status["history"]:
         yield f"  {short(entry['revision'])}  confirmed {ago(entry['since'])}  {_files(entry)}"
     for entry in status["failedRevisions"]:
-        yield f"  {short(entry['revision'])}  failed {ago(entry['at'])}: {entry['reason']}: {entry['message']}"
+        yield f"  {short(entry['revision'])}  failed {ago(entry['at'])}: {entry['reason']}: {entry.get('message', '')}"
     if not status["history"] and not status["failedRevisions"]:
         yield "  nothing was confirmed yet"
 
@@ -180,15 +215,17 @@ def _files(entry: Document) -> str:
 def _conditions(status: Document) -> Iterator[str]:
     yield "Conditions:"
     for condition in status["conditions"]:
-        message = f": {condition['message']}" if condition["message"] else ""
+        message = f": {condition['message']}" if condition.get("message") else ""
         since = ago(condition["lastTransitionTime"])
         yield f"  {condition['type']:<12} {condition['status']:<8} {since:<9} {condition['reason']}{message}"
 
 
-def _events(events: list[Document]) -> Iterator[str]:
+def _events(events: list[Document], notes: list[str]) -> Iterator[str]:
     yield "Events:"
+    for note in notes:
+        yield f"  {note}"
     for event in events:
         mark = "!" if event["kind"] == "Warning" else " "
         yield f"  {clock(event['at'])} {mark} {event['reason']}: {event['message']}"
-    if not events:
+    if not events and not notes:
         yield "  none"

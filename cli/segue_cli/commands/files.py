@@ -63,13 +63,16 @@ def crd(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit code 1 where files are not up to date.")
     ] = False,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write to.")] = Path("crds"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write to; - is stdout.")] = Path("crds"),
 ) -> None:
     """Write the CustomResourceDefinition of VoiceModel."""
     from segue.model.crd import FILE_NAME, render_crd
 
-    target = out / FILE_NAME
     content = render_crd()
+    if str(out) == "-":
+        say_line(content.rstrip())
+        return
+    target = out / FILE_NAME
     if check:
         if not target.exists() or target.read_text(encoding="utf-8") != content:
             raise SegueError(f"{target} is not up to date; run: segue crd")

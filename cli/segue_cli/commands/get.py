@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from segue_cli.console import print_json, remark, rich_console
-from segue_cli.exits import EXIT_FAILED
-from segue_cli.finding import StateOption, VoicesOption, find_running, key_of
+from segue_cli.console import print_json, print_yaml, remark, rich_console, say_line
+from segue_cli.place import Listing, Place
 from segue_cli.revisions import ago, short
+from segue_cli.where import AllNamespacesOption
 
 
 class Output(StrEnum):
@@ -19,58 +19,68 @@ class Output(StrEnum):
     TABLE = "table"
     WIDE = "wide"
     JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table, wide (with messages) or json.")]
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="table, wide (with messages), json, yaml or name.", show_choices=False)
+]
 
 
 def get(
+    place: Place,
     voice: Annotated[str | None, typer.Argument(metavar="[VOICE]", help="Only this one.")] = None,
     output: OutputOption = Output.TABLE,
-    state: StateOption = None,
-    voices: VoicesOption = None,
+    all_namespaces: AllNamespacesOption = False,
 ) -> None:
-    """List the voices of a running segue up, and what is wrong with their files."""
-    found = find_running(state, voices).client.voices()
-    if voice is not None:
-        found["voices"] = [each for each in found["voices"] if each["key"] == key_of(voice)]
-    if output is Output.JSON:
-        print_json(found)
+    """List voices, and what is wrong with their files where they come from files."""
+    key = place.key_of(voice) if voice is not None else None
+    found = place.listing(key, everywhere=all_namespaces)
+    match output:
+        case Output.JSON:
+            print_json(found.raw)
+        case Output.YAML:
+            print_yaml(found.raw)
+        case Output.NAME:
+            for each in found.voices:
+                say_line(resource_name(each["name"]))
+        case Output.TABLE | Output.WIDE:
+            _show(found, wide=output is Output.WIDE, everywhere=all_namespaces)
+
+
+def resource_name(name: str) -> str:
+    """As `kubectl -o name` has it."""
+    return f"voicemodel.segue.dev/{name}"
+
+
+def _show(found: Listing, *, wide: bool, everywhere: bool) -> None:
+    if found.voices:
+        _table(found.voices, wide=wide, everywhere=everywhere)
     else:
-        _table(found["voices"], wide=output is Output.WIDE)
-        for problem in found["problems"]:
-            remark(f"problem: {problem['text']}")
-    if voice is not None and not found["voices"]:
-        remark(f"there is no voice {key_of(voice)}")
-        raise typer.Exit(EXIT_FAILED)
+        remark("no voices here; put a VoiceModel file into the folder, or apply one to the cluster")
+    for problem in found.problems:
+        remark(problem)
 
 
-def _table(voices: list[dict[str, Any]], *, wide: bool) -> None:
+def _table(voices: list[dict[str, Any]], *, wide: bool, everywhere: bool) -> None:
     from rich.table import Table
 
-    if not voices:
-        remark("no voices; put a VoiceModel file into the folder")
-        return
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for column in (
-        "VOICE",
-        "READY",
-        "PHASE",
-        "ACTIVE",
-        "TARGET",
-        "PODS",
-        "SINCE",
-        "REASON",
-        *(["MESSAGE"] if wide else []),
-    ):
+    names = ["VOICE", "READY", "PHASE", "ACTIVE", "TARGET", "PODS", "SINCE", "REASON"]
+    for column in [*(["NAMESPACE"] if everywhere else []), *names, *(["MESSAGE"] if wide else [])]:
         table.add_column(column, no_wrap=column != "MESSAGE", overflow="fold" if column == "MESSAGE" else "ellipsis")
     for each in voices:
-        table.add_row(*_row(each), *([each["message"]] if wide else []))
+        table.add_row(
+            *([each["namespace"]] if everywhere else []),
+            *_row(each, with_namespace=not everywhere),
+            *([each["message"]] if wide else []),
+        )
     rich_console().print(table)
 
 
-def _row(voice: dict[str, Any]) -> tuple[str, ...]:
-    name = voice["key"].removeprefix("default/")
+def _row(voice: dict[str, Any], *, with_namespace: bool) -> tuple[str, ...]:
+    name = voice["key"].removeprefix("default/") if with_namespace else voice["name"]
     ready = "[green]yes[/]" if voice["ready"] else "[red]no[/]"
     target = short(voice["targetRevision"]) if voice["phase"] != "Idle" else "-"
     phase = f"{voice['phase']} (paused)" if voice["paused"] else voice["phase"]

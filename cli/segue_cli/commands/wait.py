@@ -9,30 +9,30 @@ import typer
 from segue.model.scalars import parse_duration
 from segue_cli.console import remark, say_line
 from segue_cli.exits import EXIT_OTHERWISE, EXIT_TIMEOUT
-from segue_cli.finding import NamespaceOption, StateOption, VoiceArgument, VoicesOption, find_running, key_of
+from segue_cli.finding import VoiceArgument
 from segue_cli.following import Goal, Lines, Outcome, wait_for
+from segue_cli.place import Place
 
 CONDITIONS = ("Ready", "Reconciling", "Stalled", "Preloaded", "Verified", "Promoted", "Watched")
 
 
 def wait(
+    place: Place,
     voice: VoiceArgument,
     for_: Annotated[str, typer.Option("--for", help="condition=TYPE or condition=TYPE=STATUS.")] = "condition=Ready",
     timeout: Annotated[str, typer.Option(help="How long, such as 90s or 10m; 0s: look once.")] = "5m",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing until the end.")] = False,
-    namespace: NamespaceOption = "default",
-    state: StateOption = None,
-    voices: VoicesOption = None,
 ) -> None:
-    """Wait for a condition of a voice.
+    """Wait for a condition of a voice; only what is said about its newest spec counts.
+
+    Promoted: the version is confirmed, which ends a deploy. Ready: it is served, perhaps still under watch.
+    A version that was taken back is neither.
 
     Exit code 0: it came. 3: it can no longer come (refused, rolled back). 4: the time ran out.
     """
     goal = parse_goal(for_)
-    client = find_running(state, voices).client
-    key = key_of(voice, namespace=namespace)
     show = (lambda _: None) if quiet else Lines(remark).show
-    outcome, message = wait_for(client, key, goal, timeout_s=parse_seconds(timeout), show=show)
+    outcome, message = wait_for(place, place.key_of(voice), goal, timeout_s=parse_seconds(timeout), show=show)
     finish(outcome, message)
 
 

@@ -3,60 +3,42 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Annotated, Any
 
 import typer
 
-from segue_cli.client import OperatorClient, OperatorUnreachable
-from segue_cli.console import remark, rich_console, say_line
-from segue_cli.finding import NamespaceOption, StateOption, VoicesOption, find_running, key_of
-from segue_cli.following import Lines, target_progress, updates
+from segue_cli.console import rich_console, say_line
+from segue_cli.following import Lines, target_progress
+from segue_cli.place import Place
 from segue_cli.revisions import clock, short
+from segue_cli.where import AllNamespacesOption
 
-EVENTS_WAIT_S = 20.0
 BAR_CELLS = 28
 
 
 def watch(
+    place: Place,
     voice: Annotated[str | None, typer.Argument(metavar="[VOICE]", help="Follow this one; default: all.")] = None,
-    namespace: NamespaceOption = "default",
-    state: StateOption = None,
-    voices: VoicesOption = None,
+    all_namespaces: AllNamespacesOption = False,
 ) -> None:
-    """Follow what happens, live: all voices' events, or one voice with its progress. Ends with Ctrl-C."""
-    client = find_running(state, voices).client
+    """Follow what happens, live: all voices, or one voice with its progress. Ends with Ctrl-C."""
     if voice is None:
-        _follow_events(client)
+        for line in place.happenings(everywhere=all_namespaces):
+            say_line(line)
     elif sys.stdout.isatty():
-        _follow_live(client, key_of(voice, namespace=namespace))
+        _follow_live(place, place.key_of(voice))
     else:
         lines = Lines(say_line)
-        for found in updates(client, key_of(voice, namespace=namespace), deadline=None):
+        for found in place.updates(place.key_of(voice), deadline=None):
             if found is not None:
                 lines.show(found)
 
 
-def _follow_events(client: OperatorClient) -> None:
-    last = 0
-    while True:
-        try:
-            found = client.events(since=last, wait_s=EVENTS_WAIT_S if last else 0.0)
-        except OperatorUnreachable as error:
-            remark(str(error))
-            time.sleep(1.0)
-            continue
-        for event in found["events"]:
-            mark = "!" if event["kind"] == "Warning" else " "
-            say_line(f"{clock(event['at'])} {mark} {event['voice'] or '-'}: {event['reason']}: {event['message']}")
-        last = max(1, int(found["last"]))
-
-
-def _follow_live(client: OperatorClient, key: str) -> None:
+def _follow_live(place: Place, key: str) -> None:
     from rich.live import Live
 
     with Live(console=rich_console(), refresh_per_second=8) as live:
-        for found in updates(client, key, deadline=None):
+        for found in place.updates(key, deadline=None):
             if found is not None:
                 live.update(_panel(found))
 
@@ -73,7 +55,9 @@ def _panel(voice: dict[str, Any]) -> Any:
     if status["phase"] != "Idle":
         title.append(f" -> {short(status.get('targetRevision'))}")
         rows += [_bar(name, text, fraction) for name, text, fraction in target_progress(voice)]
-    if status.get("message"):
+    if voice.get("unseen"):
+        rows.append(Text(voice["unseen"], style="yellow"))
+    elif status.get("message"):
         rows.append(Text(f"{status.get('reason') or ''}: {status['message']}", style="yellow"))
     for event in voice["events"][-8:]:
         style = "red" if event["kind"] == "Warning" else "dim"

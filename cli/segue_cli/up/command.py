@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segue.errors import SegueError
+
+if TYPE_CHECKING:
+    from segue_cli.up.configs import PrometheusAccess
 
 
 class NoVoices(SegueError):
@@ -28,6 +31,12 @@ def up(
     ] = None,
     trust: Annotated[list[str] | None, typer.Option(help="Public key that may sign bundles; repeatable.")] = None,
     status_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics and /readyz; 0: free.")] = 0,
+    hooks_token: Annotated[
+        Path | None, typer.Option(help="File with the bearer token of Alertmanager; turns its webhook on.")
+    ] = None,
+    hooks_listen: Annotated[str, typer.Option(help="Where Alertmanager calls, ADDRESS:PORT.")] = "127.0.0.1:9095",
+    prometheus: Annotated[str | None, typer.Option(help="URL of the Prometheus that answers watch.queries.")] = None,
+    prometheus_token: Annotated[Path | None, typer.Option(help="File with a bearer token for it.")] = None,
 ) -> None:
     """Serve a folder of voices: sidecar, server and operator as real processes; edits are picked up within a second.
 
@@ -35,6 +44,7 @@ def up(
 
     Example: [bold]segue up examples/voices[/bold]
     """
+    from segue_cli.up.configs import Hooks
     from segue_cli.up.run import Wishes, run
 
     folder = _folder(voices)
@@ -50,6 +60,8 @@ def up(
         allow=tuple(_prefix(each) for each in allow or ()),
         trusted_keys=tuple(trust or ()),
         status_port=status_port,
+        hooks=Hooks(_existing(hooks_token), *_address(hooks_listen)) if hooks_token is not None else None,
+        prometheus=_prometheus(prometheus, prometheus_token),
     )
     raise typer.Exit(run(wishes))
 
@@ -60,6 +72,27 @@ def _folder(voices: Path) -> Path:
     if not voices.is_dir():
         raise NoVoices(f"{voices} is not a folder; name the folder that holds it: {voices.parent}")
     return voices.resolve()
+
+
+def _prometheus(url: str | None, token_file: Path | None) -> PrometheusAccess | None:
+    from segue_cli.up.configs import PrometheusAccess
+
+    if url is None and token_file is not None:
+        raise NoVoices("--prometheus-token needs --prometheus, the URL that it is for")
+    return PrometheusAccess(url, _existing(token_file) if token_file is not None else None) if url else None
+
+
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        raise NoVoices(f"{file} does not exist; write the token into it first")
+    return file.resolve()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 65536):
+        raise NoVoices(f"an address is written ADDRESS:PORT, such as 127.0.0.1:9095, not {text!r}")
+    return host.strip("[]"), int(port)
 
 
 def _alias(text: str) -> tuple[str, str]:

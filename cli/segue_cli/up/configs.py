@@ -20,6 +20,28 @@ POD_NAME = "local"
 IDLE_POLL_S = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """By which token and where Alertmanager may call."""
+
+    token_file: Path
+    host: str
+    port: int
+
+    @property
+    def listen(self) -> str:
+        """`ADDRESS:PORT`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusAccess:
+    """Where `watch.queries` are evaluated."""
+
+    url: str
+    token_file: Path | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What one `segue up` is to be.
@@ -147,6 +169,17 @@ def _operator(plan: Plan, tls: KeyPairFiles) -> dict[str, Any]:
         "logFormat": plan.log_format,
         "idlePollS": IDLE_POLL_S,
     }
+
+
+def _triggers(plan: Plan) -> dict[str, Any]:
+    sections: dict[str, Any] = {}
+    if plan.hooks is not None:
+        sections |= {"listen": plan.hooks.listen, "hooks": {"tokenFile": str(plan.hooks.token_file)}}
+    if plan.prometheus is not None:
+        sections["prometheus"] = {"url": plan.prometheus.url}
+        if plan.prometheus.token_file is not None:
+            sections["prometheus"]["tokenFile"] = str(plan.prometheus.token_file)
+    return sections
 
 
 def _write(path: Path, config: Mapping[str, Any]) -> None:

@@ -13,8 +13,8 @@ class PortTaken(SegueError):
     """Somebody else listens there, or we may not."""
 
 
-def require_free(host: str, port: int) -> int:
-    """The port if it can be had, or a free one for port 0.
+def require_free(host: str, port: int, *, option: str = "--port") -> int:
+    """The port if it can be had, or a free one for port 0. `option` is what a person would change.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def require_free(host: str, port: int) -> int:
             probe.listen(1)
             return int(probe.getsockname()[1])
         except (OSError, OverflowError) as error:
-            raise PortTaken(_why(host, port, error)) from error
+            raise PortTaken(_why(host, port, error, option)) from error
 
 
 def free_port() -> int:
@@ -37,10 +37,11 @@ def free_port() -> int:
     return require_free("127.0.0.1", 0)
 
 
-def _why(host: str, port: int, error: Exception) -> str:
+def _why(host: str, port: int, error: Exception, option: str) -> str:
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use; stop what listens there, or choose another with --port"
+        return f"port {port} on {host} is in use; stop what listens there, or choose another with {option}"
     if code == errno.EACCES:
-        return f"port {port} needs rights that you do not have; choose one over 1023 with --port"
-    return f"{host}:{port} cannot be listened on: {error}; check --host and --port"
+        return f"port {port} needs rights that you do not have; choose one over 1023 with {option}"
+    hint = " and --host" if option == "--port" else ""
+    return f"{host}:{port} cannot be listened on: {error}; check {option}{hint}"

@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from segue_cli.console import say_line
 from segue_cli.layout import Layout, default_state, register, unregister
 from segue_cli.up import lock
 from segue_cli.up.certificates import ensure_certificates
-from segue_cli.up.configs import Plan, ready_file, write_configs
+from segue_cli.up.configs import Hooks, Plan, PrometheusAccess, ready_file, write_configs
 from segue_cli.up.memory import default_budget_bytes, parse_bytes
 from segue_cli.up.ports import free_port, require_free
 from segue_cli.up.report import Reporter, curl_line
@@ -48,6 +48,8 @@ class Wishes:
     allow: Sequence[str]
     trusted_keys: Sequence[str]
     status_port: int
+    hooks: Hooks | None = None
+    prometheus: PrometheusAccess | None = None
 
 
 def run(wishes: Wishes) -> int:
@@ -89,7 +91,13 @@ def _plan(wishes: Wishes, layout: Layout) -> Plan:
         aliases=wishes.aliases,
         allow=wishes.allow,
         trusted_keys=wishes.trusted_keys,
+        hooks=_hooks(wishes.hooks) if wishes.hooks is not None else None,
+        prometheus=wishes.prometheus,
     )
+
+
+def _hooks(wished: Hooks) -> Hooks:
+    return replace(wished, port=require_free(wished.host, wished.port, option="--hooks-listen"))
 
 
 def _pod_uid(layout: Layout) -> str:
@@ -158,6 +166,8 @@ async def _announce(plan: Plan, services: Sequence[Service], reporter: Reporter)
         await asyncio.gather(*(service.wait_ready() for service in services))
     _say(f"speech API: {plan.url}/v1/audio/speech")
     _say(f"metrics:    http://127.0.0.1:{plan.status_port}/metrics")
+    if plan.hooks is not None:
+        _say(f"alerts:     http://{plan.hooks.listen}/v1/hooks/alertmanager")
     reporter.serving.set()
     with suppress(TimeoutError):
         async with asyncio.timeout(VOICES_WITHIN_S):
