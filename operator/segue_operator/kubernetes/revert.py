@@ -69,7 +69,15 @@ def _last_applied(annotations: Mapping[str, str], trees: Mapping[str, Any]) -> s
         spec.pop(name, None)
         if tree is not None:
             spec[name] = tree
-    return json.dumps({**applied, "spec": spec}, separators=(",", ":"), ensure_ascii=False) + "\n"
+    return _as_kubectl({**applied, "spec": spec})
+
+
+def _as_kubectl(applied: Mapping[str, Any]) -> str:
+    """The same bytes that kubectl would write, so that applying the good manifest again finds nothing to do."""
+    text = json.dumps(applied, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    for char in "<>&\u2028\u2029":  # as Go's encoder has it
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text + "\n"
 
 
 def _escaped(key: str) -> str:
