@@ -55,6 +55,17 @@ class FleetConfig(_Section):
     max_concurrent_rollouts: int = Field(default=10, ge=1)
 
 
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"is ADDRESS:PORT, such as 127.0.0.1:8080 or [::]:8080, not {text!r}")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""Where to listen; port 0 takes a free one."""
+
+
 class OperatorConfig(_Section):
     """The file of an operator that serves a folder."""
 
@@ -68,17 +79,15 @@ class OperatorConfig(_Section):
     tls: TlsFiles | None = Field(default=None, description="None: plain HTTP, for tests only.")
     log_format: LogFormat = "auto"
     idle_poll_s: Seconds = Field(default=60.0, gt=0, description="How often quiet pods are read, jittered.")
+    listen: Address | None = Field(default=None, description="Plain HTTP: health, hooks. None: nowhere.")
+    hooks: HooksConfig | None = None
+    prometheus: PrometheusConfig | None = None
 
-
-def _address(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not (colon and host and port.isdigit() and int(port) < 65536):
-        raise ValueError(f"is ADDRESS:PORT, such as 127.0.0.1:8080 or [::]:8080, not {text!r}")
-    return text
-
-
-Address = Annotated[str, AfterValidator(_address)]
-"""Where to listen; port 0 takes a free one."""
+    @model_validator(mode="after")
+    def _hooks_are_reachable(self) -> OperatorConfig:
+        if self.hooks is not None and self.listen is None:
+            raise ValueError("hooks needs listen, the address at which Alertmanager calls")
+        return self
 
 
 class LeaseConfig(_Section):

@@ -77,6 +77,8 @@ class Plan:
     pod_name: str = POD_NAME
     namespace: str = NAMESPACE
     fleet: str = FLEET
+    hooks: Hooks | None = None
+    prometheus: PrometheusAccess | None = None
 
     @property
     def sidecar_config(self) -> Path:
@@ -154,6 +156,7 @@ def _operator(plan: Plan, tls: KeyPairFiles) -> dict[str, Any]:
     layout = plan.layout
     url = f"https://{plan.own_address}:{plan.control_port}"
     return {
+        **_triggers(plan),
         "adapter": "folder",
         "voices": str(plan.voices),
         "statusDirectory": str(layout.status),

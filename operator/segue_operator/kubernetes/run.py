@@ -224,9 +224,11 @@ class Operator:
             watching=self._watching,
             leading=lambda: self._tenure is not None,
         )
+        registry = registry_of(counted)
+        registry.register(triggers.calls)
         return make_plain_app(
             waiting_for=lambda: () if self._cluster.complete.is_set() else ("the first list of voices and pods",),
-            registry=registry_of(counted),
+            registry=registry,
             routes=triggers.routes,
         )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import Counter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -115,15 +115,15 @@ class AlertReceiver:
     is_ready: Callable[[], bool] = lambda: True
     budget: ByteBudget = field(default_factory=ByteBudget)
     body_within_s: float = BODY_WITHIN_S
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    _calls: Counter = field(init=False)
+    calls: Counter = field(init=False)
+    """By the status of the answer; for a registry of the process."""
     _complaints: Complaints = field(default_factory=Complaints)
     _token: TokenFile | None = field(init=False)
 
     def __post_init__(self) -> None:
         self._token = TokenFile(self.config.token_file) if self.config is not None else None
         about = "Calls of the alert webhook, by the answer's status."
-        self._calls = Counter("segue_operator_alert_calls", about, ["status"], registry=self.registry)
+        self.calls = Counter("segue_operator_alert_calls", about, ["status"], registry=None)
 
     def routes(self) -> tuple[Route, ...]:
         """For the listener's application."""
@@ -132,7 +132,7 @@ class AlertReceiver:
     async def receive(self, request: Request) -> Response:
         """Answer one call."""
         response = await self._answer(request)
-        self._calls.labels(response.status_code).inc()
+        self.calls.labels(response.status_code).inc()
         return response
 
     async def _answer(self, request: Request) -> Response:
@@ -156,7 +156,8 @@ class AlertReceiver:
         if not welcome:
             raise Refused(401, "needs the bearer token of hooks.tokenFile", headers={"WWW-Authenticate": "Bearer"})
         if not self.is_ready():
-            raise _later("this operator does not lead, or has not read its voices yet")
+            # Over another connection, which may lead to another replica.
+            raise _later("this operator does not lead, or has not read its voices yet", Connection="close")
         return self.config
 
     def _take(self, body: bytes) -> dict[str, Any]:
@@ -196,8 +197,8 @@ class AlertReceiver:
         self.wake(changed)
 
 
-def _later(why: str) -> Refused:
-    return Refused(503, f"{why}; try again", headers={"Retry-After": "1"})
+def _later(why: str, **headers: str) -> Refused:
+    return Refused(503, f"{why}; try again", headers={"Retry-After": "1", **headers})
 
 
 async def _read(request: Request, *, at_most_bytes: int, within_s: float) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import Counter
 from starlette.routing import Route
 
 from segue.model import VoiceModel
@@ -36,6 +36,11 @@ class ExternalTriggers:
         """What a listener must serve so that alerts arrive."""
         return self.receiver.routes()
 
+    @property
+    def calls(self) -> Counter:
+        """Calls of the webhook, for the registry of the process."""
+        return self.receiver.calls
+
     def alerts(self, voice: VoiceModel) -> tuple[Alert, ...]:
         """See `ports.Triggers`."""
         return self.receiver.book.firing(voice.key)
@@ -61,7 +66,6 @@ def build_triggers(
     wake: Callable[[frozenset[str]], None],
     now: Callable[[], datetime],
     is_ready: Callable[[], bool] = lambda: True,
-    registry: CollectorRegistry | None = None,
 ) -> ExternalTriggers:
     """Make them; what is not configured is answered with what to configure.
 
@@ -71,8 +75,6 @@ def build_triggers(
         Makes voices observe again; called at most once a second for each.
     is_ready
         Whether this operator leads and has read its voices.
-    registry
-        Where figures go; None: nowhere.
 
     Raises
     ------
@@ -87,7 +89,6 @@ def build_triggers(
         voice_exists=voice_exists,
         wake=waker,
         is_ready=is_ready,
-        registry=registry or CollectorRegistry(),
     )
     if prometheus is None:
         return ExternalTriggers(receiver=receiver, sheets=None, client=None)
