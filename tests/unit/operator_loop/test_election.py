@@ -156,13 +156,31 @@ def test_a_frozen_leader_sends_nothing_when_it_continues(pair: Candidates) -> No
     assert other.term > fences.term
 
 
+def renewal_under_way(candidates: Candidates, leader: Candidate, *, answer_s: float) -> float:
+    """Let the leader renew over a slow network; when the renewal was stored, its answer still on the way back."""
+    leader.network.answer_s = answer_s
+    stored = candidates.objects.calls["PUT"]
+    candidates.live_until(lambda: candidates.objects.calls["PUT"] > stored)
+    return candidates.time.now_s
+
+
+def test_a_tenure_is_counted_from_when_its_renewal_was_sent(pair: Candidates) -> None:
+    leader, _ = elect(pair)
+    stored_s = renewal_under_way(pair, leader, answer_s=3.0)
+    leader.network.refuses = True
+    pair.live(3.5)  # the answer is there
+    pair.live_until(lambda: not leader.valid)
+    assert pair.time.now_s - stored_s <= TERMS.renew_deadline_s
+
+
 def test_an_answer_that_comes_too_late_does_not_revive_a_tenure(pair: Candidates) -> None:
     leader, _ = elect(pair)
     fences = leader.tenures[0]
-    leader.frozen = True  # its renewal is under way or due; the answer waits in a buffer
+    renewal_under_way(pair, leader, answer_s=0.5)
+    leader.frozen = True
     pair.live(TERMS.renew_deadline_s + 1)
     leader.frozen = False
-    pair.live(A_MOMENT_S)
+    pair.live(0.125)
     with pytest.raises(NotLeading):
         fences.check()
 
