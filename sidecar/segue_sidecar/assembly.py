@@ -17,6 +17,7 @@ from segue_sidecar.child import Nursery
 from segue_sidecar.commands import Commands
 from segue_sidecar.config import Config
 from segue_sidecar.contact import Contact
+from segue_sidecar.desired.following import Following
 from segue_sidecar.entries import RevisionEntry, VoiceEntry
 from segue_sidecar.evidence import Evidence
 from segue_sidecar.feed import StateFeed
@@ -59,6 +60,7 @@ class Parts:
     services: Services
     upkeep: Upkeep
     pacing: Pacing
+    following: Following
 
 
 def assemble(
@@ -72,7 +74,17 @@ def assemble(
 ) -> Parts:
     """Make everything. `books` are filled already; the second of `journals` is the evidence's, not open yet."""
     core = _core(config, books=books, windows=journals[1], metrics=metrics, background=background)
-    services = _services(core, metrics)
+    contact = Contact(term=max((voice.fence.term for voice in books.voices.values()), default=0))
+    commands = _commands(core)
+    following = Following(
+        config=config,
+        books=books,
+        commands=commands,
+        residency=core.residency,
+        roster=core.roster,
+        silent_s=contact.silent_s,
+    )
+    services = _services(core, metrics, commands=commands, contact=contact, following=following)
     recovery = Recovery(
         books=books,
         memory=core.memory,
@@ -90,7 +102,7 @@ def assemble(
         recovery=recovery,
         on_change=core.residency.advance,
     )
-    _tie(core, services)
+    _tie(core, services, following)
     metrics.registry.register(_collector(core, services.contact))
     return Parts(
         core=core,
@@ -99,6 +111,7 @@ def assemble(
         services=services,
         upkeep=_upkeep(core, services, reception, journals),
         pacing=Pacing(config=config, pacer=core.pacer, roster=core.roster, evidence=core.evidence),
+        following=following,
     )
 
 
@@ -127,15 +140,18 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
     )
 
 
-def _services(core: Core, metrics: Metrics) -> Services:
-    config, books = core.config, core.books
-    commands = Commands(
-        books=books,
+def _commands(core: Core) -> Commands:
+    return Commands(
+        books=core.books,
         switchboard=core.switchboard,
         handover=core.handover,
         residency=core.residency,
-        extra_engines=config.engines,
+        extra_engines=core.config.engines,
     )
+
+
+def _services(core: Core, metrics: Metrics, *, commands: Commands, contact: Contact, following: Following) -> Services:
+    config, books = core.config, core.books
     probing = Probing(
         config=config,
         books=books,
@@ -144,24 +160,31 @@ def _services(core: Core, metrics: Metrics) -> Services:
         residency=core.residency,
         nursery=core.nursery,
     )
-    feed = StateFeed(pod=config.pod, books=books, switchboard=core.switchboard, roster=core.roster, memory=core.memory)
-    highest = max((voice.fence.term for voice in books.voices.values()), default=0)
+    feed = StateFeed(
+        pod=config.pod,
+        books=books,
+        switchboard=core.switchboard,
+        roster=core.roster,
+        memory=core.memory,
+        desired=following.state,
+    )
     return Services(
         pod_uid=config.pod.uid,
         commands=commands,
         probing=probing,
         feed=feed,
         evidence=core.evidence,
-        contact=Contact(term=highest),
+        contact=contact,
         metrics=metrics,
     )
 
 
-def _tie(core: Core, services: Services) -> None:
+def _tie(core: Core, services: Services, following: Following) -> None:
     """Who is told what: the parts themselves do not know each other."""
 
     def ready(entry: RevisionEntry) -> None:
         reconcile(core.books.voices[str(entry.voice)], core.switchboard, core.books)
+        following.ready(entry)
 
     def deaths(voice: VoiceEntry, count: int) -> None:
         services.commands.mute_candidate(voice, why=f"{count} workers died with requests of the candidate open")

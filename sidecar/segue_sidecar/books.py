@@ -58,6 +58,7 @@ class Books:
         self._next_slot = 0
         self._next_event = 1
         self._changed = asyncio.Event()
+        self._owed: set[str] = set()
 
     # --- finding ----------------------------------------------------------------------------------------------------
 
@@ -153,6 +154,26 @@ class Books:
         """Journal what counts of a voice beside its revisions. Raises `JournalError`: then nothing may be done."""
         self._journal.put(f"voice {entry.name}", voice_record(entry))
         self.touch(entry.name)
+
+    def note_voice(self, entry: VoiceEntry) -> None:
+        """As `record_voice`, for what is done already, or must be: on a full disk it is written as soon as it can be.
+
+        A sidecar that is killed before that comes back to the voice as it was.
+        """
+        try:
+            self.record_voice(entry)
+        except JournalError as error:
+            logger.error("%s is not journalled yet: %s", entry.name, error)
+            self._owed.add(str(entry.name))
+            self.touch(entry.name)
+
+    def write_owed(self) -> None:
+        """Once a second: journal what could not be journalled before."""
+        for name in sorted(self._owed):
+            entry = self.voices.get(name)
+            self._owed.discard(name)
+            if entry is not None:
+                self.note_voice(entry)
 
     def record_revision(self, entry: RevisionEntry) -> None:
         """Journal a revision."""

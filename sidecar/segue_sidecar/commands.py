@@ -11,9 +11,11 @@ import logging
 import time
 from collections.abc import Callable
 
-from segue.errors import Conflict, ForbiddenSource, InvalidCommand, NotReady, StaleFence, WeightsError
+from segue.errors import Conflict, ForbiddenSource, InvalidCommand, NotReady, SegueError, StaleFence, WeightsError
 from segue.memory.messages import VoiceName
 from segue.wire import (
+    ArmedOutcome,
+    Fence,
     PointerRequest,
     PointerResult,
     ProbePhase,
@@ -22,23 +24,27 @@ from segue.wire import (
     RevisionState,
     SelfReverted,
     VoiceState,
-    WatchState,
 )
 from segue_sidecar.books import Books
 from segue_sidecar.deadman import Verdict
 from segue_sidecar.engines import place_of
-from segue_sidecar.entries import Armed, RevisionEntry, Said, VoiceEntry
+from segue_sidecar.entries import Armed, RevisionEntry, Said, VoiceEntry, all_or_nothing
 from segue_sidecar.fences import Command, require_fresh
 from segue_sidecar.handover import Handover
+from segue_sidecar.pointing import (
+    lateness_ms,
+    next_watch,
+    require_expected,
+    require_in_time,
+    require_meaning,
+    said_by,
+)
 from segue_sidecar.render import revision_state, voice_state
 from segue_sidecar.residency import Residency
 from segue_sidecar.sources import require_allowed
 from segue_sidecar.switchboard import Switchboard
 
 logger = logging.getLogger(__name__)
-
-LATEST_AFTER_S = 2.0
-"""A flip that is this late is refused: the others flipped without this pod, and the operator has moved on."""
 
 MAX_REVISIONS = 8
 """Of one voice at a time: active, candidate, previous, kept warm, and a few that failed."""
@@ -62,7 +68,6 @@ class Commands:
         self._residency = residency
         self._extra_engines = extra_engines
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self.lateness_ms: float | None = None
         self.on_let_go: Callable[[RevisionEntry], None] = lambda _entry: None
 
     # --- revisions --------------------------------------------------------------------------------------------------
@@ -124,7 +129,7 @@ class Commands:
         voice = self.obey(name, command)
         self._disarm(voice)
         voice.watch, voice.self_reverted, voice.withdrawn = None, None, None
-        voice.said, voice.released = Said(), True
+        voice.said, voice.pointed, voice.released = Said(), True, True
         self._books.record_voice(voice)
         self._switchboard.forget(voice)
         self._books.event("Released", f"{name} was let go", voice=name)
@@ -154,35 +159,54 @@ class Commands:
     def set_pointer(
         self, name: VoiceName, request: PointerRequest, command: Command, *, received_ns: int
     ) -> PointerResult:
-        """Flip, now or at a time.
+        """Flip, now or at a time. The same command again: the same answer, also when its time is long past.
 
         Raises
         ------
         StaleFence, NotFound, Conflict, NotReady, InvalidCommand, JournalError
             See `segue.errors`. Nothing was changed.
         """
-        _check_pointer(request)
+        require_meaning(request)
         voice = self._books.voice(str(name))
         self.require_fresh(name, command)
         if voice.uid != command.voice_uid:
             raise StaleFence(f"{name} has uid {voice.uid} here, not {command.voice_uid}: PUT a revision of it first")
-        said = _said(request)
-        if said != voice.said:
-            self._require_expected(voice, request)
+        if command.fence == voice.fence and voice.self_reverted is not None:
+            raise Conflict(f"{name} went back by itself after the command {command.fence}: read the state again")
+        if self._was_stored(voice, request, command):
+            late_ms = voice.armed_outcome.late_ms if voice.armed_outcome else None
+            return PointerResult(
+                pointer=self._switchboard.pointer(voice), received_monotonic_ns=received_ns, late_ms=late_ms
+            )
+        if said_by(request) != voice.said:
+            require_expected(voice, request)
         self._require_allowed(voice, request)
         if request.at_ns is not None and request.at_ns > time.time_ns():
-            self._arm(voice, request, command)
-            return PointerResult(
-                pointer=self._switchboard.pointer(voice), armed_at_ns=request.at_ns, received_monotonic_ns=received_ns
-            )
-        _require_in_time(request)
-        self._disarm(voice)
-        voice.fence = command.fence
-        stored_ns = self._flip(voice, request)
+            return self._arm(voice, request, command, received_ns=received_ns)
+        return self._flip_now(voice, request, command, received_ns=received_ns)
+
+    def _was_stored(self, voice: VoiceEntry, request: PointerRequest, command: Command) -> bool:
+        outcome = voice.armed_outcome
+        if request.at_ns is None or outcome is None or outcome.stored_ns is None:
+            return False
+        return outcome.fence == str(command.fence) and outcome.at_ns == request.at_ns
+
+    def _flip_now(
+        self, voice: VoiceEntry, request: PointerRequest, command: Command, *, received_ns: int
+    ) -> PointerResult:
+        require_in_time(request)
+        with all_or_nothing(voice):
+            voice.fence, voice.armed = command.fence, None
+            stored_ns = self._flip(voice, request)
+        self._cancel_timer(voice)
+        late_ms = lateness_ms(request, stored_ns=time.time_ns())
+        if request.at_ns is not None:
+            self._remember(voice, request, command.fence, late_ms=late_ms)
         return PointerResult(
             pointer=self._switchboard.pointer(voice),
             received_monotonic_ns=received_ns,
             stored_monotonic_ns=stored_ns,
+            late_ms=late_ms,
         )
 
     def confirm(self, name: VoiceName, command: Command) -> VoiceState:
@@ -197,7 +221,10 @@ class Commands:
         return voice_state(voice, pointer=self._switchboard.pointer(voice))
 
     def go_back(self, voice: VoiceEntry, verdict: Verdict) -> None:
-        """The dead-man rule acts: the previous revision speaks again. Sticky until the operator's next flip."""
+        """The dead-man rule acts: the previous revision speaks again. Sticky until the operator's next flip.
+
+        Raises `NotReady` where the previous revision cannot speak. A full disk does not keep it from going back.
+        """
         watch = voice.watch
         if watch is None:
             return
@@ -212,14 +239,14 @@ class Commands:
         )
         voice.watch = None
         self._disarm(voice)
-        self._switchboard.store(voice, Said(watch.previous))
+        self._switchboard.store_at_any_rate(voice, Said(watch.previous))
         self._switchboard.purge(voice, watch.revision)
         self._books.event("SelfReverted", verdict.message, voice=voice.name, warning=True)
 
     def mute_candidate(self, voice: VoiceEntry, *, why: str) -> None:
         """Workers die of the candidate: it gets no listeners any more."""
         said = voice.said
-        self._switchboard.store(voice, Said(said.active, said.candidate, said.mode, 0))
+        self._switchboard.store_at_any_rate(voice, Said(said.active, said.candidate, said.mode, 0))
         self._books.event("CandidateMuted", why, voice=voice.name, warning=True)
 
     def rearm(self) -> None:
@@ -252,7 +279,8 @@ class Commands:
             self._disarm(voice)
         if voice.uid != command.voice_uid:
             self._books.event("Replaced", f"uid {command.voice_uid} takes over from {voice.uid}", voice=name)
-            voice.uid, voice.watch, voice.self_reverted, voice.withdrawn = command.voice_uid, None, None, None
+            voice.uid, voice.pointed = command.voice_uid, False
+            voice.watch, voice.self_reverted, voice.withdrawn = None, None, None
         voice.fence, voice.released = command.fence, False
         self._books.record_voice(voice)
         self._switchboard.guard(voice)
@@ -278,17 +306,8 @@ class Commands:
         if len(voice.revisions) >= MAX_REVISIONS:
             raise Conflict(f"{voice.name} has {len(voice.revisions)} revisions here already: let one go first")
 
-    def _require_expected(self, voice: VoiceEntry, request: PointerRequest) -> None:
-        if request.expected is None:
-            return
-        found, wanted = (voice.said.active, voice.said.candidate), (request.expected.active, request.expected.candidate)
-        if found != wanted:
-            raise Conflict(
-                f"the pointer of {voice.name} says {_short(found)}, not {_short(wanted)}: read the state again"
-            )
-
     def _require_allowed(self, voice: VoiceEntry, request: PointerRequest) -> None:
-        said = _said(request)
+        said = said_by(request)
         self._switchboard.require_storable(voice, said)
         if request.watch is not None:
             self._switchboard.require_storable(voice, Said(request.watch.previous))
@@ -299,35 +318,39 @@ class Commands:
                 raise NotReady(f"{str(revision)[:10]} of {voice.name} failed its verification ({why}): not flipped to")
 
     def _flip(self, voice: VoiceEntry, request: PointerRequest) -> int:
-        said = _said(request)
-        before = (voice.watch, voice.consistency, voice.self_reverted, voice.withdrawn)
-        voice.watch = _next_watch(voice, request)
-        voice.consistency = request.consistency
-        voice.self_reverted = None
-        voice.withdrawn = request.withdrawn
-        try:
-            stored_ns = self._switchboard.store(voice, said)
-        except BaseException:
-            voice.watch, voice.consistency, voice.self_reverted, voice.withdrawn = before
-            raise
+        with all_or_nothing(voice):
+            voice.watch = next_watch(voice, request)
+            voice.consistency = request.consistency
+            voice.self_reverted = None
+            voice.armed_outcome = None
+            voice.pointed, voice.wanted = True, None
+            voice.withdrawn = request.withdrawn
+            stored_ns = self._switchboard.store(voice, said_by(request))
         if request.withdrawn is not None:
             self._switchboard.purge(voice, request.withdrawn)
         return stored_ns
 
     # --- at a time --------------------------------------------------------------------------------------------------
 
-    def _arm(self, voice: VoiceEntry, request: PointerRequest, command: Command) -> None:
-        self._disarm(voice)
-        voice.fence = command.fence
-        voice.armed = Armed(request, command.fence)
-        self._books.record_voice(voice)
-        self._set_timer(voice, voice.armed)
+    def _arm(self, voice: VoiceEntry, request: PointerRequest, command: Command, *, received_ns: int) -> PointerResult:
+        armed = Armed(request, command.fence)
+        with all_or_nothing(voice):
+            voice.fence, voice.armed, voice.armed_outcome = command.fence, armed, None
+            self._books.record_voice(voice)
+        self._cancel_timer(voice)
+        self._set_timer(voice, armed)
+        return PointerResult(
+            pointer=self._switchboard.pointer(voice), armed_at_ns=request.at_ns, received_monotonic_ns=received_ns
+        )
 
     def _disarm(self, voice: VoiceEntry) -> None:
+        self._cancel_timer(voice)
+        voice.armed = None
+
+    def _cancel_timer(self, voice: VoiceEntry) -> None:
         timer = self._timers.pop(str(voice.name), None)
         if timer is not None:
             timer.cancel()
-        voice.armed = None
 
     def _set_timer(self, voice: VoiceEntry, armed: Armed) -> None:
         at_ns = armed.request.at_ns or 0
@@ -342,58 +365,34 @@ class Commands:
         if voice is None or voice.armed is not armed:
             return
         self._timers.pop(name, None)
-        voice.armed = None
         try:
-            _require_in_time(armed.request)
-            self._require_expected(voice, armed.request)
+            require_in_time(armed.request)
+            require_expected(voice, armed.request)
             self._require_allowed(voice, armed.request)
-            self._flip(voice, armed.request)
-        except (Conflict, NotReady) as error:
-            self._books.event("ArmedFlipDropped", str(error), voice=voice.name, warning=True)
-            self._books.record_voice(voice)
+            with all_or_nothing(voice):
+                voice.armed = None
+                self._flip(voice, armed.request)
+        except SegueError as error:
+            self._drop_armed(voice, armed, error)
             return
-        self.lateness_ms = (time.time_ns() - (armed.request.at_ns or 0)) / 1e6
-        self._books.event("ArmedFlipStored", f"{self.lateness_ms:.1f} ms after its time", voice=voice.name)
+        late_ms = lateness_ms(armed.request, stored_ns=time.time_ns())
+        self._remember(voice, armed.request, armed.fence, late_ms=late_ms)
+        self._books.event("ArmedFlipStored", f"{late_ms:.1f} ms after its time", voice=voice.name)
 
+    def _drop_armed(self, voice: VoiceEntry, armed: Armed, error: SegueError) -> None:
+        voice.armed = None
+        voice.armed_outcome = ArmedOutcome(
+            fence=str(armed.fence),
+            at_ns=armed.request.at_ns or 0,
+            reason=type(error).__name__,
+            message=str(error),
+        )
+        self._books.note_voice(voice)
+        self._books.event("ArmedFlipDropped", str(error), voice=voice.name, warning=True)
 
-def _said(request: PointerRequest) -> Said:
-    weight = request.weight if request.candidate else 0
-    return Said(request.active, request.candidate, request.mode, weight)
-
-
-def _check_pointer(request: PointerRequest) -> None:
-    if request.candidate is not None and request.active is None:
-        raise InvalidCommand("candidate: needs an active revision beside it")
-    if request.weight and request.candidate is None:
-        raise InvalidCommand(f"weight: {request.weight} means nothing without a candidate")
-    if request.candidate is not None and request.candidate == request.active:
-        raise InvalidCommand("candidate: is the active revision")
-    if request.watch is not None and request.active is None:
-        raise InvalidCommand("watch: needs an active revision to be watched")
-
-
-def _require_in_time(request: PointerRequest) -> None:
-    if request.at_ns is None:
-        return
-    late_s = (time.time_ns() - request.at_ns) / 1e9
-    if late_s > LATEST_AFTER_S:
-        raise Conflict(f"atNs: {request.at_ns} is {late_s:.1f} s ago, more than {LATEST_AFTER_S:g} s: too late to flip")
-
-
-def _next_watch(voice: VoiceEntry, request: PointerRequest) -> WatchState | None:
-    """The watch after this flip; the same terms for the same revision again go on with the open one."""
-    if request.watch is None or request.active is None:
-        return None
-    old = voice.watch
-    same = old is not None and (old.revision, old.terms) == (request.active, request.watch)
-    return WatchState(
-        previous=request.watch.previous,
-        revision=request.active,
-        since_ns=old.since_ns if old is not None and same else time.time_ns(),
-        terms=request.watch,
-    )
-
-
-def _short(pair: tuple[str | None, str | None]) -> str:
-    active, candidate = ((name[:10] if name else "none") for name in pair)
-    return f"active {active}, candidate {candidate}"
+    def _remember(self, voice: VoiceEntry, request: PointerRequest, fence: Fence, *, late_ms: float | None) -> None:
+        """For the state, and for the same command when it comes again."""
+        voice.armed_outcome = ArmedOutcome(
+            fence=str(fence), at_ns=request.at_ns or 0, stored_ns=time.time_ns(), late_ms=late_ms
+        )
+        self._books.touch(voice.name)

@@ -1,10 +1,12 @@
 """The sidecar's configuration file: what a pod or `segue up` tells it, read once at start.
 
-YAML or JSON, camelCase, unknown fields refused. A mistake is reported with file, line and field.
+YAML or JSON, camelCase, unknown fields refused. A mistake is reported with file, line and field. Who the pod is may
+come from the environment instead, where Kubernetes puts it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +69,14 @@ class PodSection(_Section):
     namespace: str = "default"
     fleet: str = "default"
     device_class: str = "cpu"
+
+
+POD_VARIABLES: Mapping[str, str] = {
+    "SEGUE_POD_UID": "uid",
+    "SEGUE_POD_NAME": "name",
+    "SEGUE_POD_NAMESPACE": "namespace",
+}
+"""What the downward API tells; each goes before the field of `pod` that it stands for. Empty ones count as absent."""
 
 
 class TlsSection(_Section):
@@ -156,10 +166,23 @@ class Config(_Section):
     out_of_reach_s: float = Field(
         default=60, gt=0, description="Silence of the operator after which the sidecar judges an open watch itself."
     )
+    desired_directory: Path | None = Field(
+        default=None, description="Where the fleet's desired set is mounted; the sidecar follows it."
+    )
+    desired_settle_s: float = Field(
+        default=90,
+        ge=0,
+        description="How long the mount must have said the same before a voice that speaks follows it: mounts lag.",
+    )
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, *, environment: Mapping[str, str] = os.environ) -> Config:
     """Read and check a configuration file.
+
+    Parameters
+    ----------
+    environment
+        Says who the pod is (`POD_VARIABLES`), so that one file serves all pods of a fleet.
 
     Raises
     ------
@@ -174,9 +197,17 @@ def load_config(path: Path) -> Config:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise InvalidConfig(f"{path}:{line}: {error.problem or 'is not YAML'}") from error
     try:
-        return Config.model_validate(_plain(document))
+        return Config.model_validate(_with_identity(_plain(document), environment))
     except ValidationError as error:
         raise InvalidConfig("\n".join(_sentences(path, document, error))) from error
+
+
+def _with_identity(document: Any, environment: Mapping[str, str]) -> Any:
+    told = {field: environment[name] for name, field in POD_VARIABLES.items() if environment.get(name)}
+    if not told or not isinstance(document, dict):
+        return document
+    pod = document.get("pod")
+    return {**document, "pod": {**(pod if isinstance(pod, dict) else {}), **told}}
 
 
 def _plain(node: Any) -> Any:

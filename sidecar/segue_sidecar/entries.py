@@ -6,10 +6,14 @@ and belong to the event loop; whoever changes one says so (`Books.record_…`, `
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 
 from segue.memory.messages import PartRef, VoiceName
 from segue.wire import (
+    ArmedOutcome,
     CanaryMode,
     Consistency,
     Fence,
@@ -106,6 +110,13 @@ class VoiceEntry:
     ----------
     fence
         The highest seen; it outlives the voice (`Books.released`).
+    pointed
+        A command said who speaks, be it nobody, since this incarnation of the voice is here.
+    wanted
+        Revision that the voice is about to be pointed at by the desired set, while nobody speaks: workers that join
+        wait for it. Not journalled.
+    armed_outcome
+        What became of the latest flip that was asked for at a time. Not journalled.
     withdrawn
         What the latest pointer command took back.
     released
@@ -118,8 +129,11 @@ class VoiceEntry:
     fence: Fence = NO_FENCE
     said: Said = field(default_factory=Said)
     consistency: Consistency = Consistency.SESSION
+    pointed: bool = False
+    wanted: str | None = None
     watch: WatchState | None = None
     armed: Armed | None = None
+    armed_outcome: ArmedOutcome | None = None
     self_reverted: SelfReverted | None = None
     withdrawn: str | None = None
     released: bool = False
@@ -132,3 +146,15 @@ class VoiceEntry:
         if self.armed:
             named |= {self.armed.request.active, self.armed.request.candidate}
         return frozenset(name for name in named if name)
+
+
+@contextlib.contextmanager
+def all_or_nothing(voice: VoiceEntry) -> Iterator[None]:
+    """Changes of a voice that are undone when they end in an error: a refused command has changed nothing."""
+    before = copy.copy(voice)
+    try:
+        yield
+    except BaseException:
+        for each in fields(VoiceEntry):
+            setattr(voice, each.name, getattr(before, each.name))
+        raise

@@ -195,9 +195,10 @@ class Evidence:
             if name == voice
         }
         now = int(time.time() if now_s is None else now_s)
-        return WindowsDocument(voice=voice, now_s=now, revisions=revisions, others=self._others(voice, since_s=since_s))
+        return WindowsDocument(voice=voice, now_s=now, revisions=revisions, others=self.others(voice, since_s=since_s))
 
-    def _others(self, voice: str, *, since_s: int) -> tuple[OthersWindow, ...]:
+    def others(self, voice: str, *, since_s: float) -> tuple[OthersWindow, ...]:
+        """What all voices but this one did."""
         sums: dict[int, tuple[int, int]] = {}
         for (name, _), record in self._records.items():
             if name == voice:

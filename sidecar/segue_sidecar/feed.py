@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from pydantic import TypeAdapter
 
 from segue import __version__
 from segue.memory.interface import WeightMemory
-from segue.wire import WIRE_VERSION, PodIdentity, PoolState, SidecarEvent, WorkerState
+from segue.wire import WIRE_VERSION, DesiredState, PodIdentity, PoolState, SidecarEvent, WorkerState
 from segue_sidecar.books import Books
 from segue_sidecar.config import PodSection
 from segue_sidecar.render import voice_state
@@ -25,6 +25,7 @@ from segue_sidecar.workers import Roster, WorkerPhase
 _MIB = 1 << 20
 _EVENTS = TypeAdapter(tuple[SidecarEvent, ...])
 _WORKERS = TypeAdapter(tuple[WorkerState, ...])
+_DESIRED: TypeAdapter[DesiredState | None] = TypeAdapter(DesiredState | None)
 _COALESCE_S = 0.02
 """Changes that come together wake a poller once."""
 
@@ -40,7 +41,9 @@ class StateFeed:
         switchboard: Switchboard,
         memory: WeightMemory,
         roster: Roster,
+        desired: Callable[[], DesiredState | None] = lambda: None,
     ) -> None:
+        self._desired = desired
         self._books = books
         self._switchboard = switchboard
         self._memory = memory
@@ -114,10 +117,11 @@ class StateFeed:
         self._render_voices()
         self._frame = (
             b'"pod":%b,"voices":{' % pod.model_dump_json(by_alias=True).encode(),
-            b'},"workers":%b,"events":%b}'
+            b'},"workers":%b,"events":%b,"desired":%b}'
             % (
                 _WORKERS.dump_json(self._workers(), by_alias=True),
                 _EVENTS.dump_json(tuple(self._books.events), by_alias=True),
+                _DESIRED.dump_json(self._desired(), by_alias=True),
             ),
         )
         self._core = self._core_of(sorted(self._voices))

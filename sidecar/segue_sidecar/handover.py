@@ -142,14 +142,18 @@ class Handover:
             self.on_ready(entry)
 
     def settle_worker(self, worker: Worker) -> None:
-        """Joining -> serving, once it is ready for whatever a word names, and for the ways back."""
+        """Joining -> serving, once it is ready for whatever a word names, and for the ways back.
+
+        It hears so last: what becomes Ready with it, and is stored at once, is stored before it answers anybody.
+        """
         if worker.phase is not WorkerPhase.JOINING or worker.connection.closed:
             return
-        if self._switchboard.needed_handles() <= worker.ready and worker.send(Serve()):
+        if self._switchboard.needed_handles() <= worker.ready:
             worker.phase, worker.live = WorkerPhase.SERVING, True
             self._books.touch()
             for entry in list(self._books.revisions()):
                 self.settle_revision(entry)
+            worker.send(Serve())
 
     def part_from(self, worker: Worker) -> None:
         """The connection is lost: whoever waits for this worker waits no longer."""

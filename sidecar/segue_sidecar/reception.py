@@ -128,7 +128,7 @@ class Reception:
         before = self._roster.get(worker.id)
         if before is not None:
             before.connection.close()
-            if (before.pid, before.started) != (worker.pid, worker.started):
+            if _incarnation(before) != _incarnation(worker):
                 self._bury(before)
             else:
                 before.stats.close()
@@ -186,3 +186,8 @@ class Reception:
         self._books.forget_worker(worker.id)
         worker.stats.close()
         self._on_change()
+
+
+def _incarnation(worker: Worker) -> tuple[int, int, int]:
+    """Tells two processes at one place apart, also where their pids mean nothing here and may well be the same."""
+    return worker.pid, worker.started, worker.generation

@@ -33,6 +33,7 @@ def voice_record(entry: VoiceEntry) -> dict[str, Any]:
         "fence": str(entry.fence),
         "said": [said.active, said.candidate, said.mode.value, said.weight],
         "consistency": entry.consistency.value,
+        "pointed": entry.pointed,
         "withdrawn": entry.withdrawn,
         "released": entry.released,
     }
@@ -57,6 +58,7 @@ def read_voice(name: str, record: Mapping[str, Any]) -> VoiceEntry:
         fence=Fence.parse(record["fence"]),
         said=Said(active, candidate, CanaryMode(mode), weight),
         consistency=Consistency(record["consistency"]),
+        pointed=record.get("pointed", active is not None),
         withdrawn=record["withdrawn"],
         released=record["released"],
         watch=WatchState.model_validate(record["watch"]) if "watch" in record else None,

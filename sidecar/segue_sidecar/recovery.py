@@ -2,8 +2,9 @@
 
 The journal says what was true; the workers hand back descriptors and say what they hold. Until every worker that the
 journal knows has said hello, is dead, or has stayed silent too long, no memory is allocated: arenas that only a worker
-holds are not in our books yet. Each arena is checked (owner, seals, size) when it is taken over and hashed before its
-revision is a flip target again; revisions that speak, and ways back, first. What cannot be taken over is loaded again.
+holds are not in our books yet. (In a pod whose containers do not share process ids nobody can be seen to be dead.) Each
+arena is checked (owner, seals, size) when it is taken over and hashed before its revision is a flip target again;
+revisions that speak, and ways back, first. What cannot be taken over is loaded again.
 
 Where a voice's word and the journal differ (a kill between the two), the journal wins as soon as its revision is ready.
 """
@@ -25,7 +26,7 @@ from segue_sidecar.entries import RevisionEntry, VoiceEntry
 from segue_sidecar.handover import Handover
 from segue_sidecar.residency import Residency
 from segue_sidecar.switchboard import Switchboard
-from segue_sidecar.workers import Worker, is_alive
+from segue_sidecar.workers import Worker, may_live
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Recovery:
         ends_s = time.monotonic() + deadline_s
         while self._expected and time.monotonic() < ends_s:
             for name, record in list(self._expected.items()):
-                if not is_alive(record["pid"], started=record["started"]):
+                if not may_live(record["pid"], started=record["started"]):
                     del self._expected[name]
                     self._books.forget_worker(name)
             if self._expected:
@@ -82,7 +83,7 @@ class Recovery:
         for name, record in self._expected.items():
             self._books.event(
                 "WorkerSilent",
-                f"worker {name} (pid {record['pid']}) lives but said nothing for {deadline_s:g} s",
+                f"worker {name} (pid {record['pid']}) may live but said nothing for {deadline_s:g} s",
                 warning=True,
             )
 
@@ -210,7 +211,7 @@ def reconcile(voice: VoiceEntry, switchboard: Switchboard, books: Books) -> None
     """Make the word say what the journal says, once that can be said. A word that says it already is left alone."""
     if switchboard.page is None or switchboard.says(voice) or not switchboard.can_say(voice):
         return
-    switchboard.store(voice, voice.said)
+    switchboard.store_at_any_rate(voice, voice.said)
     active = (voice.said.active or "none")[:10]
     books.event(
         "WordRestored", f"the word did not say what the journal says: {active} is active again", voice=voice.name

@@ -31,6 +31,7 @@ def voice_state(entry: VoiceEntry, *, pointer: Pointer) -> VoiceState:
         revisions={name: revision_state(revision) for name, revision in entry.revisions.items()},
         watch=entry.watch,
         armed=entry.armed.request if entry.armed else None,
+        armed_outcome=entry.armed_outcome,
         self_reverted=entry.self_reverted,
         withdrawn=entry.withdrawn,
     )

@@ -90,6 +90,13 @@ class Residency:
             if entry.phase is RevisionPhase.QUEUED and entry.owner not in self._tasks and self._may_try(entry):
                 self._tasks[entry.owner] = asyncio.create_task(self._run(entry), name=f"bring up {entry.owner}")
 
+    def try_again(self, entry: RevisionEntry) -> None:
+        """Bring a failed revision up once more, without being told to."""
+        if entry.phase is RevisionPhase.FAILED:
+            self._books.move(entry, RevisionPhase.QUEUED, reason="TriedAgain", message=entry.message)
+            self._books.record_revision(entry)
+            self.advance()
+
     async def stop(self, entry: RevisionEntry) -> None:
         """Give up bringing a revision up; its child is gone afterwards."""
         task = self._tasks.get(entry.owner)

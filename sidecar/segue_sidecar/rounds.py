@@ -14,13 +14,14 @@ from collections.abc import Callable
 
 from segue.errors import CommandRefused, SegueError
 from segue.memory.interface import WeightMemory
-from segue.wire import RevisionPhase
+from segue.wire import RevisionPhase, WatchState
 from segue_sidecar.books import Books
 from segue_sidecar.commands import Commands
 from segue_sidecar.config import Config
 from segue_sidecar.contact import Contact
-from segue_sidecar.deadman import judge
-from segue_sidecar.evidence import Evidence
+from segue_sidecar.deadman import Heard, Verdict, judge
+from segue_sidecar.entries import VoiceEntry
+from segue_sidecar.evidence import KEPT_S, Evidence
 from segue_sidecar.handover import Handover
 from segue_sidecar.journal import Journal
 from segue_sidecar.reception import Reception
@@ -81,6 +82,7 @@ class Upkeep:
         self._commands = commands
         self._evidence = evidence
         self._contact = contact
+        self._excused: dict[str, int] = {}
 
     def second(self) -> None:
         """Everything that is due once a second, the most urgent first."""
@@ -103,19 +105,38 @@ class Upkeep:
         """The dead-man rule: only while the operator is out of reach."""
         if self._contact.silent_s() < self._config.out_of_reach_s:
             return
-        now_s = time.time()
         for voice in list(self._books.voices.values()):
             watch = voice.watch
             if watch is None or voice.said.active != watch.revision:
                 continue
-            flipped_s = watch.since_ns / 1e9
-            buckets = self._evidence.buckets(str(voice.name), watch.revision, since_s=flipped_s)
-            verdict = judge(buckets, watch.terms, flipped_s=flipped_s, now_s=now_s)
-            if verdict is not None:
-                try:
-                    self._commands.go_back(voice, verdict)
-                except CommandRefused as error:
-                    logger.error("%s should go back by itself but cannot: %s", voice.name, error)
+            verdict = self._judge(voice, watch)
+            if verdict is None:
+                self._excused.pop(str(voice.name), None)
+            elif verdict.blamed:
+                self._go_back(voice, verdict)
+            else:
+                self._excuse(voice, watch, verdict)
+
+    def _judge(self, voice: VoiceEntry, watch: WatchState) -> Verdict | None:
+        name, flipped_s = str(voice.name), watch.since_ns / 1e9
+        heard = Heard(
+            watched=self._evidence.buckets(name, watch.revision, since_s=flipped_s),
+            previous=self._evidence.buckets(name, watch.previous, since_s=flipped_s - KEPT_S),
+            others=self._evidence.others(name, since_s=flipped_s),
+        )
+        return judge(heard, watch.terms, flipped_s=flipped_s, now_s=time.time())
+
+    def _go_back(self, voice: VoiceEntry, verdict: Verdict) -> None:
+        try:
+            self._commands.go_back(voice, verdict)
+        except CommandRefused as error:
+            logger.error("%s should go back by itself but cannot: %s", voice.name, error)
+
+    def _excuse(self, voice: VoiceEntry, watch: WatchState, verdict: Verdict) -> None:
+        """It fails, and is not to blame: said once, and held."""
+        if self._excused.get(str(voice.name)) != watch.since_ns:
+            self._excused[str(voice.name)] = watch.since_ns
+            self._books.event("ErrorsElsewhereToo", verdict.message, voice=voice.name, warning=True)
 
     def _end_hung_offers(self) -> None:
         """A shadow that a worker does not answer for has failed; a joiner that does not answer is disconnected."""
@@ -136,6 +157,7 @@ class Upkeep:
 
     def _tidy(self) -> None:
         self._memory.reap()
+        self._books.write_owed()
         self._handover.sweep()
         for worker in self._roster.connected():
             self._handover.settle_worker(worker)

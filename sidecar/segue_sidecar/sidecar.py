@@ -12,28 +12,25 @@ import gc
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from segue.errors import SegueError
 from segue.memory.handoff import HandoffListener
 from segue.tls import server_context
-from segue.wire import RevisionPhase, Tier
 from segue_sidecar.api.app import make_app
 from segue_sidecar.assembly import Parts, assemble
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind
 from segue_sidecar.config import Config
 from segue_sidecar.engines import all_places
-from segue_sidecar.entries import VoiceEntry
 from segue_sidecar.journal import Journal, Replayed
 from segue_sidecar.listener import HttpListener
 from segue_sidecar.metrics import Metrics
-from segue_sidecar.recovery import Recovery
+from segue_sidecar.readiness import Readiness
 from segue_sidecar.rounds import PACE_EVERY_S, every, keep_spares
 from segue_sidecar.status import make_status_app
-from segue_sidecar.switchboard import Switchboard
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +110,7 @@ class Sidecar:
             "reception": parts.reception.run(),
             "recovery": self._recover(parts),
             "builds": self._ask_engines(parts),
+            "desired": parts.following.run(parts.recovery.settled),
             "upkeep": every(1.0, parts.upkeep.second),
             "pacing": every(PACE_EVERY_S, parts.pacing.round),
             "pacer": parts.core.pacer.run(),
@@ -146,24 +144,14 @@ class Sidecar:
             return
         self._books.record_builds(answer["builds"])
 
-    def _readiness(self, recovery: Recovery, switchboard: Switchboard) -> Callable[[], list[str]]:
-        def waiting_for() -> list[str]:
-            if not recovery.settled.is_set():
-                return ["workers to hand back what they hold"]
-            hot = [
-                v for v in self._books.voices.values() if any(r.request.tier is Tier.HOT for r in v.revisions.values())
-            ]
-            return [str(voice.name) for voice in hot if not _is_active(voice, switchboard)]
-
-        return waiting_for
-
     @contextlib.asynccontextmanager
     async def _listening(self, parts: Parts) -> AsyncIterator[None]:
-        config, waiting_for = self._config, self._readiness(parts.recovery, parts.core.switchboard)
+        config, readiness = self._config, Readiness(parts)
         tls = server_context(config.tls.files, client_name=config.tls.client_name)
         control = HttpListener(make_app(parts.services), tls=tls, request_s=config.deadlines.request_s)
         status = HttpListener(
-            make_status_app(metrics=self._metrics, waiting_for=waiting_for), request_s=config.deadlines.request_s
+            make_status_app(metrics=self._metrics, waiting_for=readiness.waiting_for),
+            request_s=config.deadlines.request_s,
         )
         control_at = await control.open(config.control_listen)
         try:
@@ -190,13 +178,6 @@ class Sidecar:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_text(json.dumps(document))
         temporary.replace(path)
-
-
-def _is_active(voice: VoiceEntry, switchboard: Switchboard) -> bool:
-    if voice.said.active is None or switchboard.page is None:
-        return False
-    entry = voice.revisions.get(voice.said.active)
-    return entry is not None and entry.phase is RevisionPhase.READY and switchboard.says(voice)
 
 
 def _let_go_of_memory(parts: Parts) -> None:

@@ -68,15 +68,24 @@ class Switchboard:
         JournalError
             The disk is full: nothing was changed.
         """
-        assert self.page is not None
         before, voice.said = voice.said, said
         try:
             self._books.record_voice(voice)
         except BaseException:
             voice.said = before
             raise
+        return self._speak(voice)
+
+    def store_at_any_rate(self, voice: VoiceEntry, said: Said) -> int:
+        """As `store`, for what cannot wait for a full disk: going back, and saying again what was said before."""
+        voice.said = said
+        self._books.note_voice(voice)
+        return self._speak(voice)
+
+    def _speak(self, voice: VoiceEntry) -> int:
+        assert self.page is not None
         self.guard(voice)
-        return self.page.store(voice.slot, self._following(voice, said))
+        return self.page.store(voice.slot, self._following(voice, voice.said))
 
     def guard(self, voice: VoiceEntry) -> None:
         """Tell the workers what they must know of the voice beside its word, where that changed."""
@@ -166,9 +175,17 @@ class Switchboard:
         for voice in self._books.voices.values():
             entries = [voice.revisions[name] for name in voice.protected if name in voice.revisions]
             needed.update(one.handle for one in entries if one.handle is not None and one.phase in _RESIDENT)
+            needed |= self._about_to_be_named(voice)
             lost = self.word(voice).handles - {one.handle for one in entries}
             if any(
                 one.phase is not RevisionPhase.FAILED and one.handle not in self.word(voice).handles for one in entries
             ):
                 needed |= lost
         return needed
+
+    def _about_to_be_named(self, voice: VoiceEntry) -> set[int]:
+        """Of a voice that nobody speaks yet: what the desired set will point it at as soon as a worker can."""
+        entry = voice.revisions.get(voice.wanted or "") if voice.said.active is None else None
+        if entry is None or entry.handle is None or entry.phase is not RevisionPhase.OFFERING:
+            return set()
+        return {entry.handle}

@@ -139,6 +139,11 @@ def is_alive(pid: int, *, started: int) -> bool:
     return started != 0 and start_ticks(pid) == started
 
 
+def may_live(pid: int, *, started: int) -> bool:
+    """Whether this process may still run: it does, or its pid cannot be seen (another pid namespace)."""
+    return started == 0 or is_alive(pid, started=started)
+
+
 def is_dead(worker: Worker, *, now_ns: int | None = None) -> bool:
     """Whether a worker whose connection is lost is gone for good.
 

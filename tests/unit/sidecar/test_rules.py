@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.errors import ForbiddenSource, StaleFence
-from segue.wire import Bucket, Fence, WatchTerms
+from segue.wire import Bucket, Fence, OthersWindow, WatchTerms
 from segue_sidecar.config import InvalidConfig, ThrottleSection, load_config
-from segue_sidecar.deadman import judge
+from segue_sidecar.deadman import Heard, judge
 from segue_sidecar.fences import Command, require_fresh
 from segue_sidecar.sources import Allowed, local_path, require_allowed, require_dialable, sibling
 from segue_sidecar.throttle import Load, next_duty
@@ -86,43 +86,82 @@ def test_a_busy_machine_never_gives_children_more_than_their_most(
 TERMS = WatchTerms(previous="ab" * 32, max_error_rate=0.01, sustained_for_s=300, min_requests=50, min_errors=3)
 
 
-def buckets(*, until_s: int, seconds: int, successes: int, errors: int) -> list[Bucket]:
+def buckets(*, until_s: int, seconds: int, successes: int, errors: int) -> tuple[Bucket, ...]:
     """The same in every bucket."""
     starts = range(until_s - seconds, until_s, 10)
-    return [
+    return tuple(
         Bucket(start_s=start, successes=successes, errors={"exception": errors} if errors else {}) for start in starts
-    ]
+    )
 
 
 def test_a_rate_that_stays_over_the_limit_goes_back() -> None:
     bad = buckets(until_s=1000, seconds=300, successes=95, errors=5)
-    verdict = judge(bad, TERMS, flipped_s=600, now_s=1000)
+    verdict = judge(Heard(bad), TERMS, flipped_s=600, now_s=1000)
     assert verdict is not None
     assert verdict.errors == 150
+    assert verdict.blamed
     assert "150 of 3000" in verdict.message
 
 
 def test_before_sustained_for_only_a_fast_failure_counts() -> None:
     slow = buckets(until_s=1000, seconds=100, successes=95, errors=5)
-    assert judge(slow, TERMS, flipped_s=900, now_s=1000) is None
+    assert judge(Heard(slow), TERMS, flipped_s=900, now_s=1000) is None
     fast = buckets(until_s=1000, seconds=30, successes=20, errors=10)
-    assert judge(fast, TERMS, flipped_s=970, now_s=1000) is not None
+    assert judge(Heard(fast), TERMS, flipped_s=970, now_s=1000) is not None
 
 
 def test_errors_that_are_over_do_not_go_back() -> None:
     over = buckets(until_s=840, seconds=140, successes=95, errors=5)
     clean = buckets(until_s=1000, seconds=160, successes=100, errors=0)
-    assert judge([*over, *clean], TERMS, flipped_s=600, now_s=1000) is None
+    assert judge(Heard((*over, *clean)), TERMS, flipped_s=600, now_s=1000) is None
 
 
 def test_errors_from_before_the_flip_do_not_count() -> None:
     before = buckets(until_s=990, seconds=300, successes=0, errors=100)
-    assert judge(before, TERMS, flipped_s=1000, now_s=1400) is None
+    assert judge(Heard(before), TERMS, flipped_s=1000, now_s=1400) is None
 
 
 def test_too_few_requests_or_errors_prove_nothing() -> None:
     few = buckets(until_s=1000, seconds=300, successes=0, errors=1)
-    assert judge(few, TERMS, flipped_s=600, now_s=1000) is None
+    assert judge(Heard(few), TERMS, flipped_s=600, now_s=1000) is None
+
+
+def others(*, requests: int, errors: int) -> tuple[OthersWindow, ...]:
+    """The same in every bucket of the five minutes before 1000."""
+    return tuple(OthersWindow(start_s=start, requests=requests, errors=errors) for start in range(700, 1000, 10))
+
+
+@pytest.mark.parametrize(
+    ("previous", "beside", "blamed"),
+    [
+        ((), (), True),
+        ((), others(requests=100, errors=0), True),
+        ((), others(requests=100, errors=2), True),
+        ((), others(requests=100, errors=3), False),
+        ((), others(requests=1, errors=1), True),
+        (buckets(until_s=600, seconds=300, successes=97, errors=3), (), False),
+        (buckets(until_s=600, seconds=300, successes=99, errors=1), (), True),
+        (buckets(until_s=1000, seconds=300, successes=0, errors=9), (), True),
+    ],
+    ids=[
+        "nobody else is known",
+        "the others are well",
+        "the others fail less than half as often",
+        "the others fail more than half as often",
+        "too little is known of the others",
+        "the previous one failed as well",
+        "the previous one did not",
+        "the previous one is heard after the flip",
+    ],
+)
+def test_a_revision_is_blamed_only_where_it_stands_alone(
+    previous: tuple[Bucket, ...], beside: tuple[OthersWindow, ...], *, blamed: bool
+) -> None:
+    bad = buckets(until_s=1000, seconds=300, successes=95, errors=5)
+    verdict = judge(Heard(bad, previous, beside), TERMS, flipped_s=600, now_s=1000)
+    assert verdict is not None
+    assert verdict.blamed is blamed
+    assert ("but so did" in verdict.message) is not blamed
 
 
 # --- sources --------------------------------------------------------------------------------------------------------
@@ -248,3 +287,26 @@ def test_a_mistake_is_named_with_file_line_and_field(tmp_path: Path, change: tup
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="cannot be read"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_the_environment_says_which_pod_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD.replace("pod: {uid: p1}", "pod: {fleet: calm}"))
+    told = {"SEGUE_POD_UID": "u-7", "SEGUE_POD_NAME": "speech-0", "SEGUE_POD_NAMESPACE": "voices"}
+    pod = load_config(path, environment=told).pod
+    assert (pod.uid, pod.name, pod.namespace, pod.fleet) == ("u-7", "speech-0", "voices", "calm")
+
+
+def test_the_environment_goes_before_the_file_and_an_empty_variable_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD.replace("pod: {uid: p1}", "pod: {uid: p1, name: n1}"))
+    pod = load_config(path, environment={"SEGUE_POD_UID": "u-7", "SEGUE_POD_NAME": ""}).pod
+    assert (pod.uid, pod.name) == ("u-7", "n1")
+
+
+def test_without_a_pod_section_the_environment_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD.replace("pod: {uid: p1}\n", ""))
+    assert load_config(path, environment={"SEGUE_POD_UID": "u-7"}).pod.uid == "u-7"
+    with pytest.raises(InvalidConfig, match="pod: Field required"):
+        load_config(path, environment={})

@@ -1,0 +1,1 @@
+"""What the pod does by itself when nobody commands it: follow the desired set that it mounts."""

@@ -1,0 +1,99 @@
+"""What one entry of the desired set asks of this pod now.
+
+Pure. The entry is a minute or more behind, and was written for a pod that nobody commands; a pod that somebody commands
+knows better. Whoever is right about a voice is decided by the fences alone: the higher one of the entry and of what the
+pod obeyed last. The rest are the cases in which even the higher entry has to wait. See
+docs/decisions/2026-11-22-following-the-desired-set.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from segue.desired import DesiredEntry
+from segue.wire import Fence, RevisionPhase
+from segue_sidecar.entries import VoiceEntry
+
+
+class Step(StrEnum):
+    """One thing to do, or none."""
+
+    REST = "rest"  # the pod knows better, or speaks it already
+    WAIT = "wait"  # not now: look again when something changed, or a second later
+    AGREE = "agree"  # it is what the pod speaks: only its fence and uid are news
+    LOAD = "load"  # have its revision resident
+    POINT = "point"  # it is resident and proven: point the voice at it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How far the operator is.
+
+    Attributes
+    ----------
+    alone
+        Nobody was heard for so long that the operator counts as out of reach.
+    settled
+        The mount has said the same for longer than mounts lag: it is not on its way to say something else.
+    """
+
+    alone: bool
+    settled: bool
+
+
+def next_step(entry: DesiredEntry, voice: VoiceEntry | None, *, released: Fence | None, reach: Reach) -> Step:
+    """What an entry asks for.
+
+    Parameters
+    ----------
+    voice
+        As this pod knows it; `None` where it does not.
+    released
+        The fence under which the pod let the voice go, where it did.
+    """
+    if voice is None:
+        return Step.REST if released is not None and entry.order <= released else Step.LOAD
+    if _is_outrun(entry, voice, reach):
+        return Step.REST
+    if _is_disturbed(voice):
+        return Step.WAIT
+    if voice.said.active == entry.revision:
+        return Step.REST if (entry.order, entry.uid) <= (voice.fence, voice.uid) else Step.AGREE
+    if _was_taken_back(entry, voice):
+        return Step.REST
+    if voice.said.active is not None and not (reach.alone and reach.settled):
+        return Step.WAIT
+    return _towards(entry, voice)
+
+
+def _is_outrun(entry: DesiredEntry, voice: VoiceEntry, reach: Reach) -> bool:
+    """Whether the pod obeyed a later command about the voice.
+
+    One exception: having a revision resident says nothing about who speaks. A pod that was told that much, of the same
+    voice, and then nothing more since the operator is gone, may take the last word that there is.
+    """
+    if entry.order == voice.fence:
+        return entry.uid != voice.uid
+    if entry.order > voice.fence:
+        return False
+    was_left_alone = reach.alone and not voice.pointed and not voice.released and voice.uid == entry.uid
+    return not was_left_alone
+
+
+def _is_disturbed(voice: VoiceEntry) -> bool:
+    """Whether something is open that only a command, or the dead-man rule, may close."""
+    return voice.watch is not None or voice.armed is not None or voice.said.candidate is not None
+
+
+def _was_taken_back(entry: DesiredEntry, voice: VoiceEntry) -> bool:
+    """Whether this pod, or its operator, found that very revision bad; only a command may bring it back."""
+    reverted = voice.self_reverted
+    return voice.withdrawn == entry.revision or (reverted is not None and reverted.from_revision == entry.revision)
+
+
+def _towards(entry: DesiredEntry, voice: VoiceEntry) -> Step:
+    revision = voice.revisions.get(entry.revision)
+    if revision is None or revision.phase in (RevisionPhase.FAILED, RevisionPhase.RETIRING):
+        return Step.LOAD
+    return Step.POINT if revision.phase is RevisionPhase.READY else Step.WAIT
