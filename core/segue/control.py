@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, TypeVar
+from urllib.parse import quote, urlencode
 
 import httpx
 from pydantic import ValidationError
@@ -26,10 +27,12 @@ from segue.errors import (
     PoolExhausted,
     SegueError,
     StaleFence,
+    UnsupportedWire,
     WrongPod,
 )
 from segue.wire import (
     HEADER_FENCE,
+    HEADER_NOW,
     HEADER_POD,
     HEADER_TERM,
     HEADER_VOICE_UID,
@@ -54,6 +57,7 @@ REFUSALS: Mapping[str, tuple[type[CommandRefused], int]] = {
     "Conflict": (Conflict, 409),
     "NotReady": (NotReady, 409),
     "WrongPod": (WrongPod, 421),
+    "UnsupportedWire": (UnsupportedWire, 400),
     "NotFound": (NotFound, 404),
     "InvalidCommand": (InvalidCommand, 409),
 }
@@ -65,6 +69,70 @@ Trace = Callable[[str, Any], Awaitable[None]]
 """As httpx calls it: name of the event, and what belongs to it."""
 
 _Model = TypeVar("_Model", bound=WireModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One call, ready to be written.
+
+    Attributes
+    ----------
+    target
+        Path and query.
+    timeout_s
+        For connecting; the answer may take `extra_s` longer.
+    on_write
+        Called with CLOCK_MONOTONIC ns just before the request is written to the open connection.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    content: bytes | None = None
+    timeout_s: float
+    extra_s: float = 0.0
+    on_write: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back.
+
+    Attributes
+    ----------
+    headers
+        Names in lower case.
+    sent_ns, received_ns
+        CLOCK_REALTIME around the exchange on the open connection, so that the sidecar's clock can be told.
+    """
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sent_ns: int = 0
+    received_ns: int = 0
+
+
+class Line(Protocol):
+    """How calls reach one sidecar: httpx by default; an operator of thousands of pods brings something leaner."""
+
+    async def exchange(self, request: Request) -> Answer:
+        """Carry one call out; several at a time are allowed.
+
+        Raises
+        ------
+        ControlUnreachable
+            No connection, or no whole answer in time.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open and in use."""
+        ...
+
+    def rest(self) -> None:
+        """Nothing will be asked for a while: connections that nobody uses are closed."""
+        ...
 
 
 class SidecarClient:
@@ -84,7 +152,14 @@ class SidecarClient:
     timeout_s
         For connecting and for each answer; long-polls get their wait on top.
     transport
-        Test seam.
+        Test seam, below httpx.
+    line
+        Carries the calls in the place of httpx; it knows the address and the certificate itself.
+
+    Attributes
+    ----------
+    on_clock
+        Told of each answer that came without a wait: our CLOCK_REALTIME before and after, the sidecar's in between.
     """
 
     def __init__(
@@ -95,17 +170,12 @@ class SidecarClient:
         tls: ssl.SSLContext | None = None,
         timeout_s: float = 5.0,
         transport: httpx.AsyncBaseTransport | None = None,
+        line: Line | None = None,
     ) -> None:
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(
-            base_url=base_url,
-            headers={HEADER_WIRE: str(WIRE_VERSION), HEADER_POD: pod_uid},
-            verify=tls if tls is not None else True,
-            timeout=timeout_s,
-            transport=transport,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=60),
-        )
+        self._headers = {HEADER_WIRE: str(WIRE_VERSION), HEADER_POD: pod_uid}
+        self._line = line if line is not None else HttpxLine(base_url, tls=tls, transport=transport)
+        self.on_clock: Callable[[int, int, int], None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,23 +185,43 @@ class SidecarClient:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._line.aclose()
+
+    def rest(self) -> None:
+        """Close connections that are not in use: the next call opens another one."""
+        self._line.rest()
 
     async def state(
-        self, *, since: str | None = None, wait_s: float = 0.0, term: int | None = None
+        self,
+        *,
+        since: str | None = None,
+        wait_s: float = 0.0,
+        voices: Iterable[str] = (),
+        term: int | None = None,
     ) -> StateDocument | None:
         """What the pod holds now; with `since` (an ETag) `None` when nothing else came up within `wait_s`.
 
-        `term` is the leader's; sending it counts as contact for the dead-man rule.
+        Parameters
+        ----------
+        voices
+            Tell of these only; the ETag, and what ends the wait, is that of everything. Empty: all. A sidecar that is
+            a version behind tells of all.
+        term
+            The leader's; sending it counts as contact for the dead-man rule.
         """
-        query = {"wait": f"{wait_s:g}s"} | ({"since": since} if since else {})
-        response = await self._send("GET", "/v1/state", params=query, headers=_term(term), extra_s=wait_s)
-        return None if response.status_code == httpx.codes.NOT_MODIFIED else _read(StateDocument, response)
+        query = [("wait", f"{wait_s:g}s"), *([("since", since)] if since else []), *(("voice", one) for one in voices)]
+        answer = await self._send("GET", f"/v1/state?{urlencode(query)}", headers=_term(term), extra_s=wait_s)
+        if answer.status == httpx.codes.NOT_MODIFIED:
+            return None
+        found = _read(StateDocument, answer)
+        if HEADER_NOW.lower() not in answer.headers and wait_s == 0.0:
+            self._tell_clock(answer, found.now_ns)
+        return found
 
     async def windows(self, voice: str, *, since_s: int = 0, term: int | None = None) -> WindowsDocument:
         """The evidence of one voice since `since_s` (unix seconds), at most one hour. Raises `NotFound`."""
-        query = {"voice": voice, "since": str(since_s)}
-        return _read(WindowsDocument, await self._send("GET", "/v1/windows", params=query, headers=_term(term)))
+        query = urlencode({"voice": voice, "since": str(since_s)})
+        return _read(WindowsDocument, await self._send("GET", f"/v1/windows?{query}", headers=_term(term)))
 
     async def ensure_revision(
         self, voice: str, revision: str, request: RevisionRequest, *, fence: Fence, voice_uid: str
@@ -177,9 +267,8 @@ class SidecarClient:
         there on a flip's delay is the sidecar's.
         """
         path = f"{_voice_path(voice)}/pointer"
-        trace = _tell_write(on_write) if on_write is not None else None
-        response = await self._send("PUT", path, body=request, headers=_command(fence, voice_uid), trace=trace)
-        return _read(PointerResult, response)
+        answer = await self._send("PUT", path, body=request, headers=_command(fence, voice_uid), on_write=on_write)
+        return _read(PointerResult, answer)
 
     async def confirm(self, voice: str, *, fence: Fence, voice_uid: str) -> VoiceState:
         """Close the watch; without one, nothing changes. Raises `StaleFence`, `NotFound`."""
@@ -200,39 +289,89 @@ class SidecarClient:
     async def _send(
         self,
         method: str,
-        path: str,
+        target: str,
         *,
         headers: Mapping[str, str],
-        params: Mapping[str, str] | None = None,
         body: WireModel | None = None,
         extra_s: float = 0.0,
-        trace: Trace | None = None,
-    ) -> httpx.Response:
+        on_write: Callable[[int], None] | None = None,
+    ) -> Answer:
         content = body.model_dump_json(by_alias=True).encode() if body is not None else None
         kind = {"content-type": "application/json"} if content is not None else {}
-        timeout = httpx.Timeout(self._timeout_s, read=self._timeout_s + extra_s)
+        answer = await self._line.exchange(
+            Request(
+                method=method,
+                target=target,
+                headers={**self._headers, **headers, **kind},
+                content=content,
+                timeout_s=self._timeout_s,
+                extra_s=extra_s,
+                on_write=on_write,
+            )
+        )
+        now = answer.headers.get(HEADER_NOW.lower(), "")
+        if extra_s == 0.0 and now.isascii() and now.isdigit():
+            self._tell_clock(answer, int(now))
+        if answer.status >= 400:
+            raise refusal_of(answer.status, answer.content)
+        return answer
+
+    def _tell_clock(self, answer: Answer, now_ns: int) -> None:
+        if self.on_clock is not None and answer.sent_ns:
+            self.on_clock(answer.sent_ns, answer.received_ns, now_ns)
+
+
+class HttpxLine:
+    """Calls over httpx: for whoever talks to a few sidecars."""
+
+    def __init__(
+        self, base_url: str, *, tls: ssl.SSLContext | None = None, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            verify=tls if tls is not None else True,
+            transport=transport,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=60),
+        )
+
+    async def exchange(self, request: Request) -> Answer:
+        """See `Line`."""
+        sent_ns = [time.time_ns()]
         try:
             response = await self._client.request(
-                method,
-                path,
-                params=params,
-                content=content,
-                headers={**headers, **kind},
-                timeout=timeout,
-                extensions={"trace": trace} if trace is not None else None,
+                request.method,
+                request.target,
+                content=request.content,
+                headers=dict(request.headers),
+                timeout=httpx.Timeout(request.timeout_s, read=request.timeout_s + request.extra_s),
+                extensions={"trace": _note_write(request.on_write, sent_ns)},
             )
         except httpx.TransportError as error:
-            where = self._client.base_url
-            raise ControlUnreachable(f"{where}: {method} {path}: {type(error).__name__}: {error}") from error
-        if response.status_code >= 400:
-            raise refusal_of(response.status_code, response.content)
-        return response
+            where = f"{self._client.base_url}: {request.method} {request.target}"
+            raise ControlUnreachable(f"{where}: {type(error).__name__}: {error}") from error
+        return Answer(
+            status=response.status_code,
+            content=response.content,
+            headers=response.headers,
+            sent_ns=sent_ns[-1],
+            received_ns=time.time_ns(),
+        )
+
+    async def aclose(self) -> None:
+        """See `Line`."""
+        await self._client.aclose()
+
+    def rest(self) -> None:
+        """See `Line`. httpx closes what was idle for a minute by itself."""
 
 
-def _tell_write(on_write: Callable[[int], None]) -> Trace:
+def _note_write(on_write: Callable[[int], None] | None, sent_ns: list[int]) -> Trace:
     async def trace(event: str, _: Any) -> None:
         if event == "http11.send_request_headers.started":
-            on_write(time.monotonic_ns())
+            sent_ns.append(time.time_ns())
+            if on_write is not None:
+                on_write(time.monotonic_ns())
 
     return trace
 
@@ -260,7 +399,7 @@ def _pool_exhausted(message: str, figures: Mapping[str, Any]) -> PoolExhausted:
     )
 
 
-def _read(model: type[_Model], response: httpx.Response) -> _Model:
+def _read(model: type[_Model], response: Answer) -> _Model:
     try:
         return model.model_validate_json(response.content)
     except ValidationError as error:

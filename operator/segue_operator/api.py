@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from segue.model import ConditionStatus, Status, VoiceModel
 from segue.wire import RevisionPhase, RevisionWindows, StateDocument
 from segue_operator.changes import Changes
 from segue_operator.events import EventLog
+from segue_operator.fleet.listening import Latest
 from segue_operator.fleet.sidecars import SidecarFleet
 from segue_operator.folder.cluster import FolderCluster
 from segue_operator.ports import Problem
@@ -39,9 +40,14 @@ class Board:
 
     cluster: FolderCluster
     fleet: SidecarFleet
+    latest: Latest
     events: EventLog
     changes: Changes
     reports: ReportBook
+
+    def states(self) -> Mapping[str, StateDocument | None]:
+        """The latest state of each pod by uid; None while it is out of reach."""
+        return {uid: self.latest.states.get(uid) for uid in self.fleet.pods}
 
 
 def build_app(board: Board) -> Starlette:
@@ -76,7 +82,7 @@ def build_app(board: Board) -> Starlette:
         return JSONResponse({"events": entries, "last": board.events.last_id, "version": board.changes.version})
 
     async def pods(_: Request) -> Response:
-        return JSONResponse({"pods": [_pod(uid, state, board) for uid, state in board.fleet.states().items()]})
+        return JSONResponse({"pods": [_pod(uid, state, board) for uid, state in board.states().items()]})
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -132,7 +138,7 @@ def _summary(voice: VoiceModel, board: Board) -> dict[str, Any]:
         "ready": _is(status, "Ready"),
         "promoted": _is(status, "Promoted"),
         "stalled": _is(status, "Stalled"),
-        "served": any(_serves(state, voice) for state in board.fleet.states().values()),
+        "served": any(_serves(state, voice) for state in board.states().values()),
         "paused": voice.spec.rollout.paused,
         "since": status.phase_started_at.isoformat() if status.phase_started_at else None,
         "problems": [str(each) for each in board.cluster.problems() if voice.key in each.voices],
@@ -163,7 +169,7 @@ def _full(voice: VoiceModel, board: Board) -> dict[str, Any]:
         "file": record.file,
         "computedDigests": list(record.origins),
         "problems": [_problem(each) for each in board.cluster.problems() if voice.key in each.voices],
-        "pods": [_voice_on_pod(uid, state, voice.key, board) for uid, state in board.fleet.states().items()],
+        "pods": [_voice_on_pod(uid, state, voice.key, board) for uid, state in board.states().items()],
         "reports": {
             revision: report.model_dump(mode="json", by_alias=True)
             for revision, report in board.reports.of(voice.key).items()
@@ -188,7 +194,7 @@ def _voice_on_pod(uid: str, state: StateDocument | None, key: str, board: Board)
         shown["workers"] = [worker.model_dump(mode="json", by_alias=True) for worker in state.workers]
     if held is not None:
         shown["state"] = held.model_dump(mode="json", by_alias=True)
-    windows = board.fleet.evidence.get((uid, key))
+    windows = board.latest.windows.get((uid, key))
     if windows is not None:
         shown["lastHour"] = {revision: _totals(each) for revision, each in windows.revisions.items()}
     return shown

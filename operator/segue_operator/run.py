@@ -7,28 +7,40 @@ import json
 import logging
 import os
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
-from segue.control import SidecarClient
-from segue.tls import KeyPairFiles, client_context, sidecar_name
-from segue_operator.api import Board, bind, make_server, serve_on
+from prometheus_client import CollectorRegistry
+
+from segue.rollout import PodFacts
+from segue.tls import KeyPairFiles
+from segue_operator.api import ApiServer, Board, bind, make_server, serve_on
 from segue_operator.changes import Changes
 from segue_operator.clock import SystemClock
-from segue_operator.config import OperatorConfig, PodAddress
+from segue_operator.config import OperatorConfig
 from segue_operator.controller import Controller
 from segue_operator.events import EventLog
 from segue_operator.files import write_atomically
-from segue_operator.fleet.pod import Pod
+from segue_operator.fleet.dialing import Dialer
+from segue_operator.fleet.listening import Latest
+from segue_operator.fleet.records import FleetKey, PodRecord
 from segue_operator.fleet.sidecars import SidecarFleet
 from segue_operator.folder.cluster import FolderCluster
 from segue_operator.folder.digests import DigestCache
 from segue_operator.folder.store import Store
 from segue_operator.folder.watching import folder_wakeups
 from segue_operator.leader import Fences, Leadership, take_leadership
+from segue_operator.listener import address_of, bind_address, make_plain_app, make_plain_server
 from segue_operator.reports import ReportBook
 from segue_operator.slots import SlotBook
+from segue_operator.triggers.wiring import ExternalTriggers, build_triggers
+
+ALWAYS_THERE = datetime.fromtimestamp(0, UTC)
+"""A pod of one machine was there before any rollout: a sidecar that is started again still belongs to it."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,60 +67,104 @@ async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
     events = EventLog.open(config.state_directory / "events.jsonl", changes=changes, now=clock.now)
     cluster = _cluster(config, changes)
     reports = ReportBook(config.state_directory / "reports")
-    slots = SlotBook(config.fleet.max_concurrent_rollouts)
-    fleet = SidecarFleet({})
+    latest = Latest(on_state=reports.note)
+    fleet = _fleet(config, leadership.fences, latest, events)
     controller = Controller(
         cluster=cluster,
         fleet=fleet,
         clock=clock,
         events=events,
         fences=leadership.fences,
-        slots=slots,
-        on_first_reading=partial(_write_ready_file, config),
+        slots=SlotBook(config.fleet.max_concurrent_rollouts),
     )
+    has_read = asyncio.Event()
+    controller.triggers = triggers = _triggers(config, cluster, controller, has_read)
+
+    def first_reading() -> None:
+        has_read.set()
+        _write_ready_file(config, listening)
 
     def pod_changed(keys: frozenset[str] | None) -> None:
-        for state in fleet.states().values():
-            if state is not None:
-                reports.note(state)
         changes.bump()
         controller.wake(keys)
 
-    fleet.add(_pod(config, address, leadership.fences, pod_changed) for address in config.fleet.pods)
-    board = Board(cluster=cluster, fleet=fleet, events=events, changes=changes, reports=reports)
-    await _run_until_stopped(config, board, controller)
+    controller.on_first_reading = first_reading
+    fleet.on_change = pod_changed
+    fleet.update(_records(config))
+    board = Board(cluster=cluster, fleet=fleet, latest=latest, events=events, changes=changes, reports=reports)
+    listening = _listen(config, board, triggers, waiting_for=lambda: () if has_read.is_set() else ("the folder",))
+    try:
+        await _run_until_stopped(board, controller, triggers, listening)
+    finally:
+        config.socket.unlink(missing_ok=True)
 
 
-async def _run_until_stopped(config: OperatorConfig, board: Board, controller: Controller) -> None:
-    server = make_server(board)
-    listening = bind(config.socket)
+def _triggers(
+    config: OperatorConfig, cluster: FolderCluster, controller: Controller, has_read: asyncio.Event
+) -> ExternalTriggers:
+    return build_triggers(
+        hooks=config.hooks,
+        prometheus=config.prometheus,
+        voice_exists=lambda key: key in cluster.store.records,
+        wake=controller.wake,
+        now=controller.clock.now,
+        is_ready=has_read.is_set,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server and the socket that it is to serve on."""
+
+    server: ApiServer
+    socket: socket.socket
+
+
+def _listen(
+    config: OperatorConfig, board: Board, triggers: ExternalTriggers, *, waiting_for: Callable[[], Sequence[str]]
+) -> list[Served]:
+    """The local API, and the plain listener where one is configured."""
+    listening = []
+    if config.listen is not None:
+        registry = CollectorRegistry()
+        registry.register(triggers.calls)
+        app = make_plain_app(waiting_for=waiting_for, registry=registry, routes=triggers.routes)
+        listening.append(Served(make_plain_server(app), bind_address(config.listen)))
+    return [Served(make_server(board), bind(config.socket)), *listening]
+
+
+async def _run_until_stopped(
+    board: Board, controller: Controller, triggers: ExternalTriggers, listening: Sequence[Served]
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(serve_on(server, [listening]), name="api")
-    working = asyncio.create_task(_work(board.fleet, controller), name="control loop")
+    serving = [asyncio.create_task(serve_on(each.server, [each.socket]), name="listener") for each in listening]
+    working = asyncio.create_task(_work(board.fleet, controller, triggers), name="control loop")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
-        await asyncio.wait({serving, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*serving, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         logger.info("stopping" if stop.is_set() else "stopping after a failure")
     finally:
         working.cancel()
         stopping.cancel()
-        server.should_exit = True
+        for each in listening:
+            each.server.should_exit = True
         board.changes.close()
-        results = await asyncio.gather(serving, working, return_exceptions=True)
-        listening.close()
-        config.socket.unlink(missing_ok=True)
+        results = await asyncio.gather(*serving, working, return_exceptions=True)
+        for each in listening:
+            each.socket.close()
     for result in results:
         if isinstance(result, Exception):
             raise result
 
 
-async def _work(fleet: SidecarFleet, controller: Controller) -> None:
+async def _work(fleet: SidecarFleet, controller: Controller, triggers: ExternalTriggers) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(fleet.run(), name="fleet")
         group.create_task(controller.run(), name="controller")
+        group.create_task(triggers.run(), name="triggers")
 
 
 def _cluster(config: OperatorConfig, changes: Changes) -> FolderCluster:
@@ -124,26 +180,42 @@ def _cluster(config: OperatorConfig, changes: Changes) -> FolderCluster:
     )
 
 
-def _pod(
-    config: OperatorConfig, address: PodAddress, fences: Fences, on_change: Callable[[frozenset[str] | None], None]
-) -> Pod:
-    tls = None
-    if config.tls is not None:
-        files = KeyPairFiles(cert=config.tls.cert, key=config.tls.key, ca=config.tls.ca)
-        name = sidecar_name(fleet=config.fleet.name, namespace=config.fleet.namespace)
-        tls = client_context(files, server_name=name)
-    return Pod(
-        uid=address.uid,
-        name=address.name or address.uid,
-        client=SidecarClient(address.url, pod_uid=address.uid, tls=tls),
+def _fleet(config: OperatorConfig, fences: Fences, latest: Latest, events: EventLog) -> SidecarFleet:
+    tls = config.tls
+    files = KeyPairFiles(cert=tls.cert, key=tls.key, ca=tls.ca) if tls is not None else None
+    key = _key(config)
+    return SidecarFleet(
+        select=lambda _voice: key,
+        connect=Dialer(files).connect,
         term=lambda: fences.term,
+        report=events.publish,
+        listener=latest,
         idle_poll_s=config.idle_poll_s,
-        on_change=on_change,
     )
 
 
-def _write_ready_file(config: OperatorConfig) -> None:
+def _records(config: OperatorConfig) -> list[PodRecord]:
+    """The pods of one machine: always the same."""
+    return [
+        PodRecord(
+            facts=PodFacts(uid=pod.uid, name=pod.name or pod.uid, created_at=ALWAYS_THERE),
+            fleet=_key(config),
+            url=pod.url,
+        )
+        for pod in config.fleet.pods
+    ]
+
+
+def _key(config: OperatorConfig) -> FleetKey:
+    return FleetKey(namespace=config.fleet.namespace, name=config.fleet.name)
+
+
+def _write_ready_file(config: OperatorConfig, listening: Sequence[Served]) -> None:
     if config.ready_file is not None:
-        content = {"pid": os.getpid(), "addresses": {"socket": str(config.socket)}}
+        addresses = {"socket": str(config.socket)}
+        for each in listening:
+            if each.socket.family != socket.AF_UNIX:
+                addresses["http"] = address_of(each.socket)
+        content = {"pid": os.getpid(), "addresses": addresses}
         write_atomically(config.ready_file, json.dumps(content))
     logger.info("operator reads %s and serves on %s", config.voices, config.socket)

@@ -23,17 +23,19 @@ from tests.support.control import FakeControl
 from segue.control import SidecarClient
 from segue.model import Status
 from segue.model.edit import FieldPath
+from segue.rollout import PodFacts
 from segue.wire import PodIdentity
 from segue_operator.changes import Changes
 from segue_operator.events import EventLog
 from segue_operator.files import write_atomically
-from segue_operator.fleet.pod import Pod
+from segue_operator.fleet.records import FleetKey, PodRecord
 from segue_operator.fleet.sidecars import SidecarFleet
 from segue_operator.folder.cluster import FolderCluster, edit_if_unchanged
 from segue_operator.folder.digests import DigestCache
 from segue_operator.folder.store import Store
 from segue_operator.leader import Leadership, take_leadership
 from segue_operator.ports import WriteConflict
+from segue_operator.run import ALWAYS_THERE
 from segue_operator.slots import SlotBook
 from segue_operator.voice_loop import CommandsFailed, Surroundings, VoiceLoop
 
@@ -87,19 +89,18 @@ class FolderWorld:
             edit=self._edit,
         )
         fences = self.leadership.fences
-        client = SidecarClient("http://sidecar", pod_uid="pod-1", transport=self.control)
-        self.pod = Pod(
-            uid="pod-1",
-            name="local",
-            client=client,
+        key = FleetKey(namespace="default", name="default")
+        self.fleet = SidecarFleet(
+            select=lambda _voice: key,
+            connect=lambda record: SidecarClient(record.url, pod_uid=record.facts.uid, transport=self.control),
             term=lambda: fences.term,
-            idle_poll_s=60,
-            on_change=lambda _: None,
         )
+        facts = PodFacts(uid="pod-1", name="local", created_at=ALWAYS_THERE)
+        self.fleet.update([PodRecord(facts=facts, fleet=key, url="http://sidecar")])
         self.events = EventLog.open(self.state / "events.jsonl", changes=changes, now=self.clock.now)
         around = Surroundings(
             cluster=self.cluster,
-            fleet=SidecarFleet({"pod-1": self.pod}),
+            fleet=self.fleet,
             clock=self.clock,
             events=self.events,
             fences=fences,
@@ -112,7 +113,7 @@ class FolderWorld:
         """Stop."""
         assert self.leadership is not None
         self.leadership.release()
-        asyncio.run(self.pod.client.aclose())
+        asyncio.run(self.fleet.pods["pod-1"].leave())
 
     def _edit(self, file: Path, key: str, changes: Mapping[FieldPath, Any], digest: str) -> object:
         try:
@@ -122,7 +123,7 @@ class FolderWorld:
 
     async def turn(self) -> float | None:
         """One turn on what the sidecar says now; failed commands are a reason to look again."""
-        self.pod.state = None
+        self.fleet.pods["pod-1"].forget()
         try:
             return await self.loop.turn()
         except (CommandsFailed, WriteConflict):

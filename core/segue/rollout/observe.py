@@ -6,8 +6,8 @@ another uid becomes no voice at all, and a state older than our last command bec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from segue.model.voice import VoiceModel
@@ -18,6 +18,7 @@ from segue.wire import (
 from segue.wire import (
     Fence,
     OthersWindow,
+    PodIdentity,
     RevisionState,
     RevisionWindows,
     StateDocument,
@@ -58,10 +59,43 @@ class Sighting:
     clock_ahead_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
+class Standing:
+    """All that the engine looks at of a voice on a pod.
+
+    Nothing in it belongs to one pod alone (no fence, no handle, no time), so that pods on which a voice stands alike
+    can share one.
+    """
+
+    uid: str = ""
+    pointer: PointerView = field(default_factory=PointerView)
+    revisions: Mapping[str, RevisionView] = field(default_factory=dict)
+    watching: tuple[str, str] | None = None
+    armed: str | None = None
+    self_reverted: SelfRevertView | None = None
+    withdrawn: str | None = None
+
+
+ABSENT = Standing()
+"""The pod knows nothing of the voice."""
+
+
 def view_pod(facts: PodFacts, sighting: Sighting, voice: VoiceModel) -> PodView:
     """Put both together for one voice."""
     document = sighting.state
-    view = PodView(
+    if document is None or document.pod.uid != facts.uid:
+        return unseen(facts)
+    state = _state_of(document, voice)
+    if not _is_current(state, sighting.last_fence):
+        return unseen(facts)
+    standing = standing_of(state) if state is not None else ABSENT
+    engine, windows = voice.spec.engine.value, _windows(sighting, voice)
+    return view_standing(facts, document.pod, standing, engine=engine, windows=windows)
+
+
+def unseen(facts: PodFacts) -> PodView:
+    """A pod whose sidecar says nothing that could be trusted now."""
+    return PodView(
         uid=facts.uid,
         name=facts.name,
         created_at=facts.created_at,
@@ -70,12 +104,52 @@ def view_pod(facts: PodFacts, sighting: Sighting, voice: VoiceModel) -> PodView:
         terminating=facts.terminating,
         in_reach=False,
     )
-    if document is None or document.pod.uid != facts.uid:
-        return view
-    state = _state_of(document, voice)
-    if not _is_current(state, sighting.last_fence):
-        return view
-    return _described(view, document, state, voice, sighting)
+
+
+def view_standing(
+    facts: PodFacts, identity: PodIdentity, standing: Standing, *, engine: str, windows: Windows | None = None
+) -> PodView:
+    """A pod that answered, as one voice finds it."""
+    return PodView(
+        uid=facts.uid,
+        name=facts.name,
+        created_at=facts.created_at,
+        ready=facts.ready,
+        ready_since=facts.ready_since,
+        terminating=facts.terminating,
+        in_reach=True,
+        engine_build=identity.engine_builds.get(engine, ""),
+        device_class=identity.device_class,
+        pointer=standing.pointer,
+        revisions=standing.revisions,
+        watching=standing.watching,
+        armed=standing.armed,
+        self_reverted=standing.self_reverted,
+        withdrawn=standing.withdrawn,
+        windows=windows,
+    )
+
+
+def standing_of(state: VoiceState) -> Standing:
+    """What the engine looks at of a voice's state."""
+    pointer, reverted, watch = state.pointer, state.self_reverted, state.watch
+    return Standing(
+        uid=state.uid,
+        pointer=PointerView(
+            active=pointer.active, candidate=pointer.candidate, mode=pointer.mode, weight=pointer.weight
+        ),
+        revisions={name: _revision(each) for name, each in state.revisions.items()},
+        watching=(watch.previous, watch.revision) if watch is not None else None,
+        armed=state.armed.active if state.armed is not None else None,
+        self_reverted=None
+        if reverted is None
+        else SelfRevertView(
+            from_revision=reverted.from_revision,
+            to_revision=reverted.to_revision,
+            message=reverted.message or f"{reverted.errors} of {reverted.requests} requests failed",
+        ),
+        withdrawn=state.withdrawn,
+    )
 
 
 def view_windows(document: WindowsDocument, *, clock_ahead_s: float = 0.0) -> Windows:
@@ -105,39 +179,6 @@ def _is_current(state: VoiceState | None, last_fence: Fence | None) -> bool:
     if last_fence is None:
         return True
     return state is not None and Fence.parse(state.fence) >= last_fence
-
-
-def _described(
-    view: PodView, document: StateDocument, state: VoiceState | None, voice: VoiceModel, sighting: Sighting
-) -> PodView:
-    state = state or VoiceState(uid=voice.metadata.uid, fence="0.0")
-    pointer, reverted, watch = state.pointer, state.self_reverted, state.watch
-    return PodView(
-        uid=view.uid,
-        name=view.name,
-        created_at=view.created_at,
-        ready=view.ready,
-        ready_since=view.ready_since,
-        terminating=view.terminating,
-        in_reach=True,
-        engine_build=document.pod.engine_builds.get(voice.spec.engine.value, ""),
-        device_class=document.pod.device_class,
-        pointer=PointerView(
-            active=pointer.active, candidate=pointer.candidate, mode=pointer.mode, weight=pointer.weight
-        ),
-        revisions={name: _revision(each) for name, each in state.revisions.items()},
-        watching=(watch.previous, watch.revision) if watch is not None else None,
-        armed=state.armed.active if state.armed is not None else None,
-        self_reverted=None
-        if reverted is None
-        else SelfRevertView(
-            from_revision=reverted.from_revision,
-            to_revision=reverted.to_revision,
-            message=reverted.message or f"{reverted.errors} of {reverted.requests} requests failed",
-        ),
-        withdrawn=state.withdrawn,
-        windows=_windows(sighting, voice),
-    )
 
 
 def _windows(sighting: Sighting, voice: VoiceModel) -> Windows | None:

@@ -1,7 +1,7 @@
 """How far a pod's clock is from ours, for flips at one instant.
 
-Separate because it is a small estimate with a rule of its own: of the last answers, the one with the shortest round
-trip says most, and half of that trip is what we do not know.
+Separate because it is a small estimate with rules of its own: of the last answers, the one with the shortest round trip
+says most, half of that trip is what we do not know, and what was known a while ago is known less well by now.
 """
 
 from __future__ import annotations
@@ -9,34 +9,65 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-KEPT = 16
+KEPT = 8
 MAX_UNCERTAINTY_NS = 10_000_000
 """Beyond 10 ms a flip at an instant means nothing: it is stored on arrival."""
+
+DRIFT = 50e-6
+"""How fast two clocks may part; what a machine's oscillator does, and more than what NTP lets it do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    taken_ns: int
+    trip_ns: int
+    offset_ns: int
+
+    def uncertainty_ns(self, now_ns: int) -> int:
+        return self.trip_ns // 2 + int(abs(now_ns - self.taken_ns) * DRIFT)
+
+    def agrees_with(self, other: _Sample) -> bool:
+        """Whether one offset can explain both."""
+        room = self.uncertainty_ns(other.taken_ns) + other.uncertainty_ns(other.taken_ns)
+        return abs(self.offset_ns - other.offset_ns) <= room
 
 
 @dataclass(slots=True)
 class ClockOffset:
     """Offset of a pod's CLOCK_REALTIME against ours, in nanoseconds."""
 
-    _samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _samples: deque[_Sample] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def add(self, *, sent_ns: int, received_ns: int, pod_ns: int) -> None:
-        """Note one answer: our clock before and after, the pod's in between."""
+        """Note one answer: our clock before and after, the pod's in between.
+
+        Samples that the new one contradicts were taken before one of the clocks was set: they are forgotten.
+        """
         trip = received_ns - sent_ns
-        if trip >= 0 and pod_ns > 0:
-            self._samples.append((trip, pod_ns - (sent_ns + trip // 2)))
+        if trip < 0 or pod_ns <= 0:
+            return
+        sample = _Sample(received_ns, trip, pod_ns - (sent_ns + trip // 2))
+        self._samples = deque((one for one in self._samples if one.agrees_with(sample)), maxlen=KEPT)
+        self._samples.append(sample)
 
     @property
     def offset_ns(self) -> int:
-        """Pod minus ours, from the shortest round trip; 0 before the first."""
-        return min(self._samples)[1] if self._samples else 0
+        """Pod minus ours, from the best sample; 0 before the first."""
+        best = self._best()
+        return best.offset_ns if best is not None else 0
 
-    @property
-    def uncertainty_ns(self) -> int | None:
-        """Half the shortest round trip; None before the first."""
-        return min(self._samples)[0] // 2 if self._samples else None
+    def uncertainty_ns(self, now_ns: int) -> int | None:
+        """What the offset may be wrong by at this time of ours; None before the first sample."""
+        best = self._best()
+        return best.uncertainty_ns(now_ns) if best is not None else None
 
-    def usable(self) -> bool:
+    def usable(self, now_ns: int) -> bool:
         """Whether an instant can be named in the pod's clock."""
-        uncertainty = self.uncertainty_ns
+        uncertainty = self.uncertainty_ns(now_ns)
         return uncertainty is not None and uncertainty <= MAX_UNCERTAINTY_NS
+
+    def _best(self) -> _Sample | None:
+        if not self._samples:
+            return None
+        latest_ns = self._samples[-1].taken_ns
+        return min(self._samples, key=lambda one: one.uncertainty_ns(latest_ns))

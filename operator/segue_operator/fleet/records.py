@@ -26,6 +26,15 @@ class FleetKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """A voice that pods of a fleet hold, by their own account; `uid` tells which incarnation of it."""
+
+    voice: str
+    uid: str
+    fleet: FleetKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodRecord:
     """A pod as it is now.
 

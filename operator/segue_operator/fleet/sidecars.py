@@ -1,6 +1,7 @@
-"""The fleet over the sidecars' control API: what the engine sees, and what it decides, put on the wire.
+"""The fleets over the sidecars' control API: what the engine sees, and what it decides, put on the wire.
 
-Separate from `pod.py`, which keeps one state fresh; here is what concerns a voice on all pods.
+Separate from `pod.py`, which keeps one pod fresh; here is what concerns a voice on all pods of its fleet, and the set
+of pods, which changes under it.
 """
 
 from __future__ import annotations
@@ -8,215 +9,314 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import assert_never
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 
-from segue.errors import ControlUnreachable, InvalidCommand, NotFound
+from segue.control import SidecarClient
+from segue.errors import CommandRefused, ControlUnreachable, InvalidCommand, SegueError
 from segue.model import VoiceModel
-from segue.rollout import (
-    Command,
-    ConfirmWatch,
-    DropRevision,
-    EnsureRevision,
-    PodFacts,
-    PodView,
-    RunProbe,
-    SetPointer,
-    Sighting,
-    pointer_request,
-    probe_request,
-    revision_request,
-    sort_pods,
-    view_pod,
-)
-from segue.rollout.snapshot import RevisionView
-from segue.wire import Fence, PointerResult, RevisionPhase, StateDocument, WindowsDocument
-from segue_operator.fleet.pod import Pod, fence_of
+from segue.rollout import Command, DropRevision, EnsureRevision, Event, PodView, SetPointer
+from segue.wire import ArmedOutcome, Fence
+from segue_operator.fleet.carrying import carry_out, clock_ahead, describe
+from segue_operator.fleet.clock_offset import MAX_UNCERTAINTY_NS
+from segue_operator.fleet.evidence import Evidence
+from segue_operator.fleet.group import Group
+from segue_operator.fleet.listening import Listener, Nobody
+from segue_operator.fleet.pod import Company, Pod
+from segue_operator.fleet.records import FleetKey, Holding, PodRecord
+from segue_operator.fleet.refusals import Refusals
+from segue_operator.fleet.standings import Standings
 
-EVIDENCE_S = 3600
-ALWAYS_THERE = datetime.fromtimestamp(0, UTC)
-"""A pod of one machine was there before any rollout: a sidecar that is started again still belongs to it."""
+__all__ = ["SidecarFleet", "describe"]
 
-REFUSAL_S = 60.0
-"""How long a refused revision counts as failed before the sidecar, which may be configured anew, is asked again."""
+COMMANDS_AT_A_TIME = 256
+"""So many calls wait for their pods at once; pointers have as many places of their own, because a way back may not
+wait behind loads."""
+
+READS_AT_A_TIME = 64
+FIRST_LOOK_S = 10.0
+"""So long a voice waits for the first answers of its fleet after a start: a pod not asked yet is not a pod lost."""
+
+RESTART_S = 5.0
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A sidecar would not even begin with a revision: a source outside the allowed ones, an engine it has not."""
-
-    view: RevisionView
-    until_monotonic_s: float
+def _tell_nobody(_voice: str | None, _event: Event) -> None:
+    return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, kw_only=True)
 class SidecarFleet:
-    """Pods by uid.
+    """All pods of all fleets. Everything is called from one event loop.
 
     Attributes
     ----------
-    evidence
-        The latest buckets by (pod, voice), for people who ask.
-    refusals
-        By (pod, voice, revision): no sidecar keeps what it never took, and without a reason the rollout would wait
-        for its deadline.
+    select
+        The fleet that serves a voice; None: none does.
+    connect
+        A client for a pod that has an address.
+    term
+        The leader's term now.
+    on_change
+        Voices that should look again; None: all of them.
+    report
+        Tells people (`Events.publish`).
     """
 
-    pods: dict[str, Pod]
-    evidence: dict[tuple[str, str], WindowsDocument] = field(default_factory=dict)
-    refusals: dict[tuple[str, str, str], Refusal] = field(default_factory=dict)
+    select: Callable[[VoiceModel], FleetKey | None]
+    connect: Callable[[PodRecord], SidecarClient]
+    term: Callable[[], int]
+    on_change: Callable[[frozenset[str] | None], None] = lambda _keys: None
+    report: Callable[[str | None, Event], None] = _tell_nobody
+    listener: Listener = field(default_factory=Nobody)
+    idle_poll_s: float = 60.0
+    pods: dict[str, Pod] = field(default_factory=dict)
+    _groups: dict[FleetKey, Group] = field(default_factory=dict)
+    _followed: dict[str, FleetKey | None] = field(default_factory=dict)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _running: asyncio.TaskGroup | None = None
+    _refusals: Refusals = field(default_factory=Refusals)
+    _commands: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMMANDS_AT_A_TIME))
+    _pointers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMMANDS_AT_A_TIME))
+    _company: Company = field(init=False)
+    _evidence: Evidence = field(init=False)
 
-    def add(self, pods: Iterable[Pod]) -> None:
-        """More pods, before `run`."""
-        self.pods.update((pod.uid, pod) for pod in pods)
+    def __post_init__(self) -> None:
+        reads = asyncio.Semaphore(READS_AT_A_TIME)
+        self._evidence = Evidence(listener=self.listener, reads=reads)
+        self._company = Company(
+            term=self.term,
+            idle_poll_s=self.idle_poll_s,
+            on_change=self._pod_changed,
+            on_dropped=self._flip_dropped,
+            reads=reads,
+            standings=Standings(),
+            listener=self.listener,
+        )
+
+    # --- the set of pods ------------------------------------------------------------------------------------------
+
+    def update(self, records: Iterable[PodRecord]) -> None:
+        """The whole set as it is now: polling begins and ends accordingly.
+
+        A pod is known by its uid: one of the same name with another uid is another pod, and so is one whose address or
+        fleet changed, because nothing that was said before holds for it.
+        """
+        wanted = {record.facts.uid: record for record in records}
+        for uid, pod in list(self.pods.items()):
+            record = wanted.get(uid)
+            if record is None or (record.url, record.fleet) != (pod.record.url, pod.record.fleet):
+                self._remove(pod)
+            elif record != pod.record and pod.describe(record):
+                self._pod_changed(pod, None)
+        for uid, record in wanted.items():
+            if uid not in self.pods:
+                self._add(record)
+
+    def _add(self, record: PodRecord) -> None:
+        client = self.connect(record) if record.url else None
+        pod = Pod(record=record, client=client, company=self._company)
+        _keep_time(pod)
+        group = self._groups.setdefault(record.fleet, Group(wake=self.on_change))
+        self.pods[pod.uid] = pod
+        group.add(pod)
+        for voice, fleet in self._followed.items():
+            if fleet == record.fleet:
+                pod.follow(voice, closely=True)
+        if self._running is not None:
+            self._begin(pod, self._running)
+        group.changed(pod, None)
+
+    def _remove(self, pod: Pod) -> None:
+        del self.pods[pod.uid]
+        group = self._groups[pod.record.fleet]
+        group.remove(pod)
+        task = self._tasks.pop(pod.uid, None)
+        if task is not None:
+            task.cancel()
+        self._refusals.forget_pod(pod.uid)
+        self.listener.lost(pod.uid)
+        group.changed(pod, None)
+
+    def _pod_changed(self, pod: Pod, voices: frozenset[str] | None) -> None:
+        self._groups[pod.record.fleet].changed(pod, voices)
+
+    def _flip_dropped(self, pod: Pod, voice: str, outcome: ArmedOutcome) -> None:
+        text = f"pod {pod.name} did not flip at its instant: {outcome.reason}: {outcome.message}"
+        self.report(voice, Event(reason="FlipDropped", message=text, warning=True))
+
+    async def run(self) -> None:
+        """Poll all pods until cancelled; then nothing is asked any more, and every connection is closed."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._running = group
+                for pod in self.pods.values():
+                    self._begin(pod, group)
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._running = None
+            self._tasks.clear()
+            for pod in self.pods.values():
+                await pod.leave()
+
+    def _begin(self, pod: Pod, group: asyncio.TaskGroup) -> None:
+        if pod.record.url:
+            if pod.client is None:
+                pod.client = self.connect(pod.record)
+                _keep_time(pod)
+            self._tasks[pod.uid] = group.create_task(_poll(pod), name=f"poll {pod.name}")
+
+    # --- what the engine sees -------------------------------------------------------------------------------------
 
     async def observe(self, voice: VoiceModel, *, evidence: bool) -> tuple[PodView, ...]:
         """See `ports.Fleet`."""
-        return sort_pods(await asyncio.gather(*(self._view(pod, voice, evidence) for pod in self.pods.values())))
+        group = self._group_of(voice)
+        if group is None:
+            return ()
+        if self._running is not None:
+            await group.first_look(FIRST_LOOK_S)
+        return await self._views(voice, group.sorted(), evidence=evidence)
 
-    async def _view(self, pod: Pod, voice: VoiceModel, evidence: bool) -> PodView:
-        state = await pod.current(voice.key)
-        windows = await self._windows(pod, voice.key) if evidence and state is not None else None
-        facts = PodFacts(uid=pod.uid, name=pod.name, created_at=ALWAYS_THERE)
-        sighting = Sighting(state=state, windows=windows, clock_ahead_s=pod.offset.offset_ns / 1e9)
-        return self._with_refusals(view_pod(facts, sighting, voice), voice.key)
+    async def _views(self, voice: VoiceModel, pods: Sequence[Pod], *, evidence: bool) -> tuple[PodView, ...]:
+        key, uid, engine = voice.key, voice.metadata.uid, voice.spec.engine.value
+        behind = [pod for pod in pods if not pod.is_current(key)]
+        if behind:
+            await asyncio.gather(*(pod.renew(key) for pod in behind))
+        windows = {}
+        if evidence:
+            holding = [pod for pod in pods if pod.is_current(key) and pod.standing(key, uid).revisions]
+            windows = await self._evidence.of(key, holding)
+        views = (pod.view(key, uid, engine=engine, windows=windows.get(pod.uid)) for pod in pods)
+        return tuple(self._refusals.apply(view, key) for view in views)
 
-    def _with_refusals(self, view: PodView, key: str) -> PodView:
-        now_s = time.monotonic()
-        refused = {
-            revision: refusal.view
-            for (pod, voice, revision), refusal in self.refusals.items()
-            if (pod, voice) == (view.uid, key) and now_s < refusal.until_monotonic_s
-        }
-        return replace(view, revisions={**refused, **view.revisions}) if view.in_reach and refused else view
-
-    async def _windows(self, pod: Pod, key: str) -> WindowsDocument | None:
-        since_s = int(datetime.now(UTC).timestamp() + pod.offset.offset_ns / 1e9) - EVIDENCE_S
-        try:
-            found = await pod.client.windows(key, since_s=max(0, since_s), term=pod.term())
-        except NotFound:
-            return None
-        except ControlUnreachable as error:
-            logger.warning("evidence of %s is missing: %s", key, error, extra={"voice": key, "pod": pod.uid})
-            return None
-        self.evidence[pod.uid, key] = found
-        return found
-
-    async def send(self, command: Command, pod: str, *, voice: VoiceModel, next_fence: Callable[[], Fence]) -> Fence:
-        """See `ports.Fleet`."""
-        target, fence = self.pods[pod], next_fence()
-        with target.sending(voice.key, fence):
-            try:
-                await _carry_out(command, target, voice, fence)
-            except InvalidCommand as error:
-                if isinstance(command, EnsureRevision):
-                    self._note_refusal(pod, voice.key, command.source.revision, error)
-                raise
-        if isinstance(command, DropRevision):
-            self.refusals.pop((pod, voice.key, command.revision), None)
-        return fence
-
-    def _note_refusal(self, pod: str, key: str, revision: str, error: InvalidCommand) -> None:
-        reason, _, message = str(error).partition(": ")
-        if not reason.isidentifier():
-            reason, message = type(error).__name__, str(error)
-        view = RevisionView(revision=revision, phase=RevisionPhase.FAILED, reason=reason, message=message)
-        self.refusals[pod, key, revision] = Refusal(view, time.monotonic() + REFUSAL_S)
-
-    async def release(self, voice: VoiceModel, *, next_fence: Callable[[], Fence]) -> bool:
-        """See `ports.Fleet`."""
-        done = [await self._release_on(pod, voice, next_fence) for pod in self.pods.values()]
-        return all(done)
-
-    async def _release_on(self, pod: Pod, voice: VoiceModel, next_fence: Callable[[], Fence]) -> bool:
-        state = await pod.current(voice.key)
-        if state is None:
-            return False
-        held = state.voices.get(voice.key)
-        if held is None or held.uid != voice.metadata.uid:
-            return True
-        fence = next_fence()
-        with pod.sending(voice.key, fence):
-            await pod.client.release_voice(voice.key, fence=fence, voice_uid=voice.metadata.uid)
-        return True
+    def _group_of(self, voice: VoiceModel) -> Group | None:
+        """The fleet of a voice; what was asked to be followed is followed there from now on."""
+        fleet = self.select(voice)
+        group = self._groups.setdefault(fleet, Group(wake=self.on_change)) if fleet is not None else None
+        if group is not None:
+            group.note(voice)
+        if voice.key in self._followed and self._followed[voice.key] != fleet:
+            self._follow_in(self._followed[voice.key], voice.key, closely=False)
+            self._followed[voice.key] = fleet
+            self._follow_in(fleet, voice.key, closely=True)
+        return group
 
     def follow(self, key: str, *, closely: bool) -> None:
-        """See `ports.Fleet`."""
-        for pod in self.pods.values():
-            pod.follow(key, closely=closely)
+        """See `ports.Fleet`. The first look at a voice says in which fleet."""
+        if closely:
+            self._followed.setdefault(key, None)
+        elif key in self._followed:
+            self._follow_in(self._followed.pop(key), key, closely=False)
 
-    def states(self) -> Mapping[str, StateDocument | None]:
-        """The latest state of each pod by uid; None while it is out of reach."""
-        return {uid: pod.state for uid, pod in self.pods.items()}
+    def _follow_in(self, fleet: FleetKey | None, key: str, *, closely: bool) -> None:
+        group = self._groups.get(fleet) if fleet is not None else None
+        if group is not None:
+            group.follow(key, closely=closely)
+
+    def held(self) -> frozenset[Holding]:
+        """What all pods hold, as far as it is known."""
+        return frozenset(
+            Holding(voice=key, uid=held.standing.uid, fleet=pod.record.fleet)
+            for pod in self.pods.values()
+            for key, held in pod.voices.items()
+        )
 
     def highest_term(self) -> int:
         """See `ports.Fleet`."""
-        voices = [voice for state in self.states().values() if state is not None for voice in state.voices.values()]
-        return max((fence_of(voice).term for voice in voices), default=0)
+        return max((held.fence.term for pod in self.pods.values() for held in pod.voices.values()), default=0)
 
-    async def run(self) -> None:
-        """Poll all pods until cancelled."""
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    async def send(self, command: Command, pod: str, *, voice: VoiceModel, next_fence: Callable[[], Fence]) -> Fence:
+        """See `ports.Fleet`."""
+        target = self.pods.get(pod)
+        if target is None:
+            raise ControlUnreachable(f"pod {pod} is gone")
         try:
-            async with asyncio.TaskGroup() as group:
-                for pod in self.pods.values():
-                    group.create_task(pod.poll(), name=f"poll {pod.name}")
-        finally:
-            for pod in self.pods.values():
-                await pod.client.aclose()
+            async with self._turn(command, target, voice):
+                fence = next_fence()
+                with target.sending(voice.key, fence) as client:
+                    await carry_out(command, client, voice=voice, fence=fence, clock=target.offset)
+        except InvalidCommand as error:
+            if isinstance(command, EnsureRevision):
+                self._refusals.note(pod, voice.key, command.source.revision, error)
+            raise
+        if isinstance(command, DropRevision):
+            self._refusals.forget(pod, voice.key, command.revision)
+        return fence
+
+    @asynccontextmanager
+    async def _turn(self, command: Command, pod: Pod, voice: VoiceModel) -> AsyncIterator[None]:
+        """A place among the calls that are under way; a flip at an instant needs the pod's clock first."""
+        at_once = not isinstance(command, SetPointer) or command.at is None
+        async with self._pointers if isinstance(command, SetPointer) else self._commands:
+            if not at_once:
+                await self._tell_time(pod, voice)
+            try:
+                yield
+            except CommandRefused as error:
+                if not at_once:
+                    self._report_pod(voice, "NotArmed", f"pod {pod.name} does not flip with the others: {error}")
+                raise
+
+    async def _tell_time(self, pod: Pod, voice: VoiceModel) -> None:
+        with suppress(SegueError):
+            await pod.tell_time()
+        if clock_ahead(pod.offset) is None:
+            known = pod.offset.uncertainty_ns(time.time_ns())
+            how_well = "not known" if known is None else f"known to {known / 1e6:.0f} ms"
+            text = f"the clock of pod {pod.name} is {how_well}, more than {MAX_UNCERTAINTY_NS / 1e6:.0f} ms: "
+            self._report_pod(voice, "FlipsOnArrival", f"{text}it flips when it is told, before the others")
+
+    def _report_pod(self, voice: VoiceModel, reason: str, message: str) -> None:
+        self.report(voice.key, Event(reason=reason, message=message, warning=True))
+
+    # --- letting go -----------------------------------------------------------------------------------------------
+
+    async def release(self, voice: VoiceModel, *, next_fence: Callable[[], Fence]) -> bool:
+        """See `ports.Fleet`. Pods of its fleet that are out of reach may hold it, and count as not done."""
+        fleet = self.select(voice)
+        group = self._groups.get(fleet) if fleet is not None else None
+        unknown = [pod for pod in group.sorted() if pod.identity is None and pod.record.url] if group else []
+        holders = self._holders(voice)
+        done = [await self._release_on(pod, voice, next_fence) for pod in holders]
+        return all(done) and not [pod for pod in unknown if pod not in holders]
+
+    def _holders(self, voice: VoiceModel) -> list[Pod]:
+        """Pods of whatever fleet that are known to hold this incarnation of the voice."""
+        key, uid = voice.key, voice.metadata.uid
+        return sorted((pod for pod in self.pods.values() if pod.standing(key, uid).uid), key=lambda pod: pod.uid)
+
+    async def _release_on(self, pod: Pod, voice: VoiceModel, next_fence: Callable[[], Fence]) -> bool:
+        await pod.renew(voice.key)
+        if not pod.is_current(voice.key):
+            return False
+        if not pod.standing(voice.key, voice.metadata.uid).uid:
+            return True
+        async with self._commands:
+            fence = next_fence()
+            with pod.sending(voice.key, fence) as client:
+                await client.release_voice(voice.key, fence=fence, voice_uid=voice.metadata.uid)
+        return True
 
 
-async def _carry_out(command: Command, pod: Pod, voice: VoiceModel, fence: Fence) -> None:
-    client, key, uid = pod.client, voice.key, voice.metadata.uid
-    match command:
-        case EnsureRevision():
-            request = revision_request(command.source, voice.spec)
-            await client.ensure_revision(key, command.source.revision, request, fence=fence, voice_uid=uid)
-        case RunProbe():
-            await client.probe(key, command.revision, probe_request(command), fence=fence, voice_uid=uid)
-        case SetPointer():
-            ahead = timedelta(microseconds=pod.offset.offset_ns / 1000) if pod.offset.usable() else None
-            request_ = pointer_request(command, clock_ahead=ahead)
-            sent_ns: list[int] = []
-            result = await client.set_pointer(key, request_, fence=fence, voice_uid=uid, on_write=sent_ns.append)
-            _log_store(key, sent_ns[-1] if sent_ns else 0, result)
-        case ConfirmWatch():
-            await client.confirm(key, fence=fence, voice_uid=uid)
-        case DropRevision():
-            await client.drop_revision(key, command.revision, fence=fence, voice_uid=uid)
-        case _:
-            assert_never(command)
+def _keep_time(pod: Pod) -> None:
+    """Every answer tells of the pod's clock."""
+    if pod.client is not None:
+        offset = pod.offset
+        pod.client.on_clock = lambda sent, received, now: offset.add(sent_ns=sent, received_ns=received, pod_ns=now)
 
 
-def _log_store(key: str, sent_ns: int, result: PointerResult) -> None:
-    """Say when a flip was commanded and when it was stored; on one machine both clocks are the same."""
-    logger.info(
-        "pointer of %s: epoch %d, sent %d, received %d, stored %d (CLOCK_MONOTONIC ns; 0: later)",
-        key,
-        result.pointer.epoch,
-        sent_ns,
-        result.received_monotonic_ns or 0,
-        result.stored_monotonic_ns or 0,
-        extra={"voice": key},
-    )
-
-
-def describe(command: Command) -> str:
-    """A command in few words, for the log."""
-    match command:
-        case EnsureRevision():
-            return f"have {command.source.revision[:10]} resident"
-        case RunProbe():
-            return f"probe {command.revision[:10]} ({command.kind.value})"
-        case SetPointer():
-            candidate = f", {command.weight / 100:g} % to {command.candidate[:10]}" if command.candidate else ""
-            return f"point at {command.active[:10] if command.active else 'nothing'}{candidate}"
-        case ConfirmWatch():
-            return "close the watch"
-        case DropRevision():
-            return f"let {command.revision[:10]} go"
-        case _:
-            assert_never(command)
+async def _poll(pod: Pod) -> None:
+    """Poll for as long as the pod is there; what nobody expected concerns this pod alone."""
+    try:
+        while True:
+            try:
+                await pod.poll()
+            except Exception:  # the outermost boundary of one pod: the others go on
+                logger.exception("polling pod %s failed", pod.name, extra={"pod": pod.uid})
+                await asyncio.sleep(RESTART_S)
+    finally:
+        await pod.leave()

@@ -14,7 +14,6 @@ from segue.wire import Fence, ProbeKind, ProbePhase, ProbeReport, StateDocument
 from segue_operator.changes import Changes
 from segue_operator.config import InvalidConfig, load_config
 from segue_operator.events import EventLog
-from segue_operator.fleet.clock_offset import ClockOffset
 from segue_operator.leader import NotLeader, take_leadership
 from segue_operator.reports import ReportBook
 from segue_operator.slots import SlotBook
@@ -63,15 +62,6 @@ def test_a_slot_goes_to_whoever_waits_longest() -> None:
     assert book.seen_by("b").taken == 0
     assert book.seen_by("c").taken == 1
     assert book.seen_by("d").taken == 2
-
-
-def test_the_shortest_round_trip_says_most_about_a_clock() -> None:
-    offset = ClockOffset()
-    assert not offset.usable()
-    offset.add(sent_ns=0, received_ns=100_000_000, pod_ns=70_000_000)
-    assert not offset.usable()
-    offset.add(sent_ns=1_000, received_ns=3_000, pod_ns=7_000)
-    assert (offset.offset_ns, offset.uncertainty_ns, offset.usable()) == (5_000, 1_000, True)
 
 
 def event_log(path: Path) -> EventLog:

@@ -1,0 +1,84 @@
+"""What live requests say, read from the pods no more often than a fleet of this size can bear.
+
+Separate because this is the one read whose number is pods times voices: with a few pods every look reads anew; with
+thousands, what was read a moment ago is judged again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from segue.errors import NotFound, SegueError
+from segue.rollout.observe import view_windows
+from segue.rollout.snapshot import Windows
+from segue_operator.fleet.listening import Listener
+from segue_operator.fleet.pod import Pod
+
+WINDOW_S = 3600
+READS_PER_S = 250
+"""Of all voices on all pods together: more than that, and each is read less often."""
+
+KEPT_S = 180.0
+"""A voice whose evidence nobody asked for so long is forgotten."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Known:
+    asked_at: float = 0.0
+    windows: dict[str, tuple[float, Windows | None]] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Evidence:
+    """Buckets by voice and pod. Times are CLOCK_MONOTONIC seconds."""
+
+    listener: Listener
+    reads: asyncio.Semaphore
+    _known: dict[str, _Known] = field(default_factory=dict)
+
+    async def of(self, voice: str, pods: Sequence[Pod]) -> dict[str, Windows]:
+        """By uid, of the pods that have any; those that cannot be read now have none."""
+        known = self._asked(voice, time.monotonic())
+        here = {pod.uid for pod in pods}
+        known.windows = {uid: found for uid, found in known.windows.items() if uid in here}
+        oldest = time.monotonic() - self._lasts_s(len(pods))
+        due = [pod for pod in pods if known.windows.get(pod.uid, (-1.0, None))[0] <= oldest]
+        await asyncio.gather(*(self._read(voice, pod, known) for pod in due))
+        return {uid: windows for uid, (_, windows) in known.windows.items() if windows is not None}
+
+    def _asked(self, voice: str, now: float) -> _Known:
+        for key in [key for key, known in self._known.items() if now - known.asked_at > KEPT_S]:
+            del self._known[key]
+        known = self._known.setdefault(voice, _Known())
+        known.asked_at = now
+        return known
+
+    def _lasts_s(self, pods: int) -> float:
+        """How long what was read is good enough; nothing while there is little to read."""
+        total = max(pods, sum(len(known.windows) for known in self._known.values()))
+        return total / READS_PER_S if total > READS_PER_S else 0.0
+
+    async def _read(self, voice: str, pod: Pod, known: _Known) -> None:
+        client, ahead_s = pod.client, pod.offset.offset_ns / 1e9
+        if client is None:
+            return
+        since_s = max(0, int(time.time() + ahead_s) - WINDOW_S)
+        async with self.reads:
+            try:
+                found = await client.windows(voice, since_s=since_s, term=pod.company.term())
+            except NotFound:
+                known.windows.pop(pod.uid, None)
+                return
+            except SegueError as error:
+                known.windows.pop(pod.uid, None)
+                extra = {"voice": voice, "pod": pod.uid}
+                logger.warning("evidence of %s on pod %s is missing: %s", voice, pod.name, error, extra=extra)
+                return
+        self.listener.saw_windows(pod.uid, found)
+        known.windows[pod.uid] = (time.monotonic(), view_windows(found, clock_ahead_s=ahead_s))
