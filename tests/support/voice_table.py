@@ -275,7 +275,10 @@ def _beyond_sizes(node: Document, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def valid_documents(count: int, *, seed: int) -> list[Document]:
-    """Different valid voices: each field is drawn, or left out for its default."""
+    """Different valid voices: each field is drawn, or left out for its default.
+
+    Values are in the form in which Segue writes them (`1h30m`, not `90m`), so that documents can be compared.
+    """
     draw = random.Random(seed)
     return [_valid(draw, index) for index in range(count)]
 
@@ -317,8 +320,8 @@ _WINDOWS = [
         ("0 2 * * *", "1m", "UTC"),
         ("*/15 0-6/2 1,15,L * mon-fri", "168h", "America/Argentina/Buenos_Aires"),
         ("59  23 LW JAN-MAR,12 SUN#5,7L", "24h", "Etc/GMT+7"),
-        ("5/10 2 29 2 *", "90m", "Asia/Shanghai"),
-        ("0 2 31 2,3 *", "1h0m1s", "Europe/Berlin"),
+        ("5/10 2 29 2 *", "1h30m", "Asia/Shanghai"),
+        ("0 2 31 2,3 *", "1h1s", "Europe/Berlin"),
     )
 ]
 _CHOICES: dict[tuple[str, ...], dict[str, list[Any]]] = {

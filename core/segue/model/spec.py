@@ -382,7 +382,7 @@ class VoiceSpec(SpecModel):
         json_schema_extra=cel(("self == oldSelf", "fleet cannot be changed; make a new VoiceModel")),
     )
     options: dict[str, Option] = Field(
-        default_factory=dict,
+        default={},
         description="Engine options that change the sound, such as language or speed: strings, numbers, booleans.",
         max_length=32,
     )

@@ -245,7 +245,8 @@ def _program(name: str, origins: Origins, say: Say) -> Path:
 
 def _established(api: httpx.Client) -> bool | None:
     response = api.get(CRD_PATH)
-    conditions = response.json().get("status", {}).get("conditions", ()) if response.is_success else ()
+    status = response.json().get("status", {}) if response.is_success else {}
+    conditions = status.get("conditions") or ()  # null in the first moments
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions) or None
 
 
