@@ -148,9 +148,8 @@ def _wait(view: View, reason: str, message: str, *, again_in: timedelta = LOOK_A
 
 def _did_well(view: View, why: str) -> Step:
     """Confirmed, and said to be watched only if every query had an answer."""
-    unanswered = _unanswered(view)
-    watched = ConditionStatus.UNKNOWN if unanswered else ConditionStatus.TRUE
-    return _confirm(view, why + unanswered, watched=watched)
+    watched = ConditionStatus.UNKNOWN if _unanswered(view) else ConditionStatus.TRUE
+    return _confirm(view, why, watched=watched)
 
 
 def _unanswered(view: View) -> str:
@@ -172,7 +171,7 @@ def _confirm(view: View, why: str, *, watched: ConditionStatus, status: Status |
     status = status or view.status
     older = tuple(each for each in status.history if each.revision != source.revision)
     forgiven = tuple(each for each in status.failed_revisions if each.revision != source.revision)
-    text = f"{short(source.revision)} {why}"
+    text = f"{short(source.revision)} {why}{_unanswered(view)}"
     status = status.model_copy(
         update={
             "phase": Phase.IDLE,
