@@ -42,6 +42,8 @@ CONVERGE_S = 60.0
 STEP_S = 120.0
 ON_THE_WIRE_NS = 20_000_000
 """A request that was sent within 20 ms of a worker's death may have been written to its socket."""
+DIE_S = 5.0
+"""A killed process still has to be scheduled to die; on a busy machine that takes a moment."""
 
 
 class Step(StrEnum):
@@ -98,6 +100,8 @@ class Case:
     stood_at: str = ""
     """Where the rollout really stood: short steps may be over before the signal arrives."""
     killed_ns: int = 0
+    gone_ns: int = 0
+    """When the kernel had closed the last socket of the last victim."""
     converged_ns: int = 0
     outcome: str = ""
     lost: int = 0
@@ -255,6 +259,7 @@ async def run_case(fleet: Fleet, case: Case) -> None:
     case.killed_ns = time.monotonic_ns()
     for pid in pids:
         kill(pid)
+    case.gone_ns = await _when_gone(pids)
     difference = "nobody looked"
     try:
         async with asyncio.timeout(CONVERGE_S):
@@ -267,6 +272,14 @@ async def run_case(fleet: Fleet, case: Case) -> None:
     case.converged_ns = time.monotonic_ns()
     status = fleet.up.status(CHANGED)
     case.outcome = "promoted" if status.stable_revision == target else f"back: {status.reason}"
+
+
+async def _when_gone(pids: Sequence[int]) -> int:
+    """CLOCK_MONOTONIC ns at which none of the processes is alive any more."""
+    async with asyncio.timeout(DIE_S):
+        while any(alive(pid) for pid in pids):
+            await asyncio.sleep(0.001)
+    return time.monotonic_ns()
 
 
 def _pid_of(up: RunningUp, victim: Victim) -> int:
@@ -307,7 +320,7 @@ def charge(cases: Sequence[Case], records: Sequence[Record]) -> None:
         if record.ok or not before:
             continue
         before[-1].lost += 1
-        before[-1].lost_later += record.start_ns > before[-1].killed_ns + ON_THE_WIRE_NS
+        before[-1].lost_later += record.start_ns > before[-1].gone_ns + ON_THE_WIRE_NS
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
