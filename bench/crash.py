@@ -277,9 +277,10 @@ async def run_case(fleet: Fleet, case: Case) -> None:
 async def _when_gone(pids: Sequence[int]) -> int:
     """CLOCK_MONOTONIC ns at which none of the processes is alive any more."""
     async with asyncio.timeout(DIE_S):
-        while any(alive(pid) for pid in pids):
+        while True:
+            if not any(alive(pid) for pid in pids):
+                return time.monotonic_ns()
             await asyncio.sleep(0.001)
-    return time.monotonic_ns()
 
 
 def _pid_of(up: RunningUp, victim: Victim) -> int:
