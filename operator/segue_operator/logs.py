@@ -10,6 +10,15 @@ from typing import Literal
 
 from typing_extensions import override
 
+_QUIET = {
+    "httpx": logging.WARNING,
+    "uvicorn.error": logging.WARNING,
+    "watchfiles.main": logging.WARNING,
+    "kopf": logging.WARNING,
+    "kopf._core.reactor.running": logging.ERROR,  # warns at each start that signals are left to us
+}
+"""Libraries that say more than anybody wants to read, and from which level on they may."""
+
 _FIELDS = ("voice", "reason", "event_id", "pod", "revision")
 
 
@@ -39,5 +48,5 @@ def configure_logging(log_format: Literal["auto", "text", "json"]) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in ("httpx", "uvicorn.error", "watchfiles.main"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)

@@ -24,6 +24,9 @@ EVERY_S = 300.0
 SETTLE_S = 1.0
 """A watch that begins anew mentions everything first; one list after that is enough."""
 
+ORPHANS_PAUSE_S = 10.0
+"""Between two looks at what pods hold: with thousands of pods that is a lot to look at."""
+
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 10.0
 
 logger = logging.getLogger(__name__)
@@ -45,10 +48,16 @@ class Lister:
     watches: Sequence[Watch]
     held: Callable[[], Iterable[Holding]]
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
+    _pods_changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def request(self) -> None:
         """There was a gap: list again soon."""
         self._asked.set()
+
+    def pods_changed(self, voices: frozenset[str] | None) -> None:
+        """Pods hold something else than before (None: whatever): is it anybody's?"""
+        if voices is None or voices - self.cluster.keys():
+            self._pods_changed.set()
 
     async def first(self) -> None:
         """List everything in full, however long the API server takes to answer."""
@@ -67,6 +76,11 @@ class Lister:
 
     async def run(self) -> None:
         """List after gaps, and every few minutes, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_for_gaps(), name="gaps")
+            group.create_task(self._look_for_orphans(), name="orphans")
+
+    async def _look_for_gaps(self) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
@@ -80,13 +94,25 @@ class Lister:
                 await asyncio.sleep(LONGEST_RETRY_S)
                 self._asked.set()
 
+    async def _look_for_orphans(self) -> None:
+        while True:
+            await self._pods_changed.wait()
+            await asyncio.sleep(SETTLE_S)
+            self._pods_changed.clear()
+            try:
+                await self.cluster.adopt_orphans(self.held())
+            except SegueError as error:
+                logger.warning("cannot tell whether what pods hold still exists: %s", error)
+                self._pods_changed.set()
+            await asyncio.sleep(ORPHANS_PAUSE_S)
+
     async def reconcile(self) -> None:
         """One look at everything's metadata."""
         await self._reconcile_voices()
         for watch in self.watches:
             if not watch.is_voices:
                 await self._reconcile_pods(watch)
-        await self.cluster.adopt_orphans(self.held())
+        self._pods_changed.set()
 
     def take(self, watch: Watch, kind: str | None, body: Body) -> None:
         """An event of a watch, or an item of a list (`kind` None), into its store."""

@@ -95,6 +95,7 @@ class PodBook:
     fleet_of: Callable[[str, Mapping[str, str]], FleetKey | None]
     control_port: int
     scheme: str = "https"
+    settle_s: float = SETTLE_S
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _listener: Callable[[Sequence[PodRecord]], None] | None = None
     _due: asyncio.TimerHandle | None = None
@@ -151,7 +152,7 @@ class PodBook:
 
     def _changed(self) -> None:
         if self._due is None:
-            self._due = asyncio.get_running_loop().call_later(SETTLE_S, self._tell_now)
+            self._due = asyncio.get_running_loop().call_later(self.settle_s, self._tell_now)
 
     def _tell_now(self) -> None:
         self._due = None

@@ -160,7 +160,6 @@ class Operator:
         tenure = self._new_tenure(fences, triggers)
         self._tenure = tenure
         self._pods.tell(tenure.fleet.update)
-        self._lister.request()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(tenure.fleet.run(), name="fleet")
@@ -176,7 +175,7 @@ class Operator:
             select=self._fleets.of_voice,
             connect=Dialer(files).connect,
             term=lambda: fences.term,
-            on_change=self._wake,
+            on_change=self._pods_changed,
             report=self._events.publish,
             idle_poll_s=config.idle_poll_s,
         )
@@ -190,6 +189,10 @@ class Operator:
             triggers=triggers,
         )
         return Tenure(fleet, controller)
+
+    def _pods_changed(self, keys: frozenset[str] | None) -> None:
+        self._lister.pods_changed(keys)
+        self._wake(keys)
 
     def _wake(self, keys: frozenset[str] | None) -> None:
         if self._tenure is not None:

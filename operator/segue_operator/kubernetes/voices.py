@@ -206,6 +206,7 @@ class KubernetesCluster:
         if gone is not None:
             if gone.spec.fleet != body["spec"].get("fleet", "default"):
                 self._gone[key] = gone
+                self._usable.pop(key, None)
                 return None
             self._gone.pop(key, None)  # the first command of the new uid takes its place on the same pods
         voice = self._parsed(body)
