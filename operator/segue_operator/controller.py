@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from segue.model import VoiceModel
 from segue.rollout import needs
+from segue_operator.desired import NoDesiredSet
 from segue_operator.leader import Fences, NotLeading
-from segue_operator.ports import Clock, Cluster, Events, Fleet, Triggers
+from segue_operator.ports import Clock, Cluster, DesiredSet, Events, Fleet, Triggers
 from segue_operator.slots import SlotBook
 from segue_operator.triggers.nothing import NoTriggers
-from segue_operator.voice_loop import Surroundings, VoiceLoop
+from segue_operator.voice_loop import Surroundings, VoiceLoop, by_name
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class Controller:
     fences: Fences
     slots: SlotBook
     triggers: Triggers = field(default_factory=NoTriggers)
+    desired: DesiredSet = field(default_factory=NoDesiredSet)
+    fleet_of: Callable[[VoiceModel], Hashable] = by_name
     on_first_reading: Callable[[], None] = lambda: None
     _loops: dict[str, VoiceLoop] = field(default_factory=dict)
 
@@ -61,7 +65,7 @@ class Controller:
         """Slots taken before a restart are still taken, before the first voice asks for one."""
         for voice in self.cluster.voices():
             holds = needs(voice.spec, voice.status, self.clock.now()).holds_slot
-            self.slots.note(voice.key, holds=holds, queued=False)
+            self.slots.note(voice.key, self.fleet_of(voice), holds=holds, queued=False)
 
     def _start_missing(self, group: asyncio.TaskGroup) -> None:
         around = Surroundings(
@@ -73,6 +77,8 @@ class Controller:
             slots=self.slots,
             wake=self.wake,
             triggers=self.triggers,
+            desired=self.desired,
+            fleet_of=self.fleet_of,
         )
         for key in sorted(self.cluster.keys() - self._loops.keys()):
             self._loops[key] = VoiceLoop(key, around)

@@ -1,4 +1,4 @@
-"""What the control loop needs of the world, as five ports.
+"""What the control loop needs of the world, as six ports.
 
 Separate so that the loop is the same in a cluster and on one machine: the `folder` adapter puts a directory of YAML
 files in the place of the API server, tests put things that fail on purpose.
@@ -147,6 +147,18 @@ class Triggers(Protocol):
 
     def queries(self, voice: VoiceModel) -> tuple[QueryResult, ...]:
         """The latest verdict on each query of the watch; asking keeps them fresh, a new verdict wakes the voice."""
+        ...
+
+
+class DesiredSet(Protocol):
+    """What pods find that start while nobody commands them. Neither call waits for anybody."""
+
+    def keep(self, voice: VoiceModel) -> None:
+        """This is how the voice stands now: called at every turn, and written where it changed."""
+        ...
+
+    def withdraw(self, voice: VoiceModel) -> None:
+        """The voice does not exist any more."""
         ...
 
 

@@ -1,11 +1,12 @@
 """Which voices hold a rollout slot of the fleet, and who waits longest for one.
 
 Separate because it is the one thing that voices share: the loop asks, lets the engine decide, and notes the outcome in
-one synchronous step, so that two voices never both take the last slot.
+one synchronous step, so that two voices never both take the last slot. Each fleet has slots of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from segue.rollout import Slots
@@ -16,32 +17,44 @@ QUEUED_REASON = "Queued"
 
 @dataclass(slots=True)
 class SlotBook:
-    """Voices by key."""
+    """Voices by key, each with its fleet.
+
+    Attributes
+    ----------
+    limit
+        Slots of each fleet.
+    """
 
     limit: int
-    _holding: set[str] = field(default_factory=set)
-    _queue: dict[str, None] = field(default_factory=dict)
+    _holding: dict[str, Hashable] = field(default_factory=dict)
+    _queue: dict[str, Hashable] = field(default_factory=dict)
 
-    def seen_by(self, voice: str) -> Slots:
+    def seen_by(self, voice: str, fleet: Hashable = None) -> Slots:
         """What the engine is told. Those who wait longer come first: a slot that is free is theirs."""
-        waiting = list(self._queue)
-        ahead = waiting.index(voice) if voice in self._queue else len(waiting)
-        return Slots(taken=len(self._holding - {voice}) + ahead, limit=self.limit, ahead=ahead)
+        waiting = _of(fleet, self._queue)
+        ahead = waiting.index(voice) if voice in waiting else len(waiting)
+        taken = len([each for each in _of(fleet, self._holding) if each != voice])
+        return Slots(taken=taken + ahead, limit=self.limit, ahead=ahead)
 
-    def note(self, voice: str, *, holds: bool, queued: bool) -> frozenset[str]:
+    def note(self, voice: str, fleet: Hashable = None, *, holds: bool, queued: bool) -> frozenset[str]:
         """The outcome of a decision; returns who should look again because a place came free."""
         before = (voice in self._holding, voice in self._queue)
         if holds:
-            self._holding.add(voice)
+            self._holding[voice] = fleet
         else:
-            self._holding.discard(voice)
+            self._holding.pop(voice, None)
         if queued and not holds:
-            self._queue.setdefault(voice)
+            self._queue.setdefault(voice, fleet)
         else:
             self._queue.pop(voice, None)
         gave_up_a_place = (before[0] and not holds) or (before[1] and not queued)
-        return frozenset(self._queue) - {voice} if gave_up_a_place else frozenset()
+        return frozenset(_of(fleet, self._queue)) - {voice} if gave_up_a_place else frozenset()
 
     def forget(self, voice: str) -> frozenset[str]:
         """The voice is gone; returns who should look again."""
-        return self.note(voice, holds=False, queued=False)
+        fleet = self._holding.get(voice, self._queue.get(voice))
+        return self.note(voice, fleet, holds=False, queued=False)
+
+
+def _of(fleet: Hashable, voices: dict[str, Hashable]) -> list[str]:
+    return [voice for voice, its_fleet in voices.items() if its_fleet == fleet]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,9 +20,10 @@ from segue.errors import SegueError, StaleFence
 from segue.model import Status, VoiceModel
 from segue.rollout import Action, Command, Needs, PodView, Snapshot, needs, next_action
 from segue.wire import Fence
+from segue_operator.desired import NoDesiredSet
 from segue_operator.fleet.sidecars import describe
 from segue_operator.leader import Fences, NotLeading
-from segue_operator.ports import Clock, Cluster, Events, Fleet, Triggers, WriteConflict
+from segue_operator.ports import Clock, Cluster, DesiredSet, Events, Fleet, Triggers, WriteConflict
 from segue_operator.slots import QUEUED_REASON, SlotBook
 from segue_operator.triggers.nothing import NoTriggers
 
@@ -32,9 +33,20 @@ RELEASE_RETRY_S = 5.0
 logger = logging.getLogger(__name__)
 
 
+def by_name(voice: VoiceModel) -> Hashable:
+    """The fleet of a voice where names of fleets are unique."""
+    return voice.spec.fleet
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What every voice's loop shares."""
+    """What every voice's loop shares.
+
+    Attributes
+    ----------
+    fleet_of
+        Tells fleets apart; each has rollout slots of its own.
+    """
 
     cluster: Cluster
     fleet: Fleet
@@ -44,6 +56,8 @@ class Surroundings:
     slots: SlotBook
     wake: Callable[[frozenset[str]], None]
     triggers: Triggers = field(default_factory=NoTriggers)
+    desired: DesiredSet = field(default_factory=NoDesiredSet)
+    fleet_of: Callable[[VoiceModel], Hashable] = by_name
 
 
 class CommandsFailed(SegueError):
@@ -125,6 +139,7 @@ class VoiceLoop:
         voice = await self.around.cluster.read(self.key)
         if voice is None:
             return await self._release()
+        self.around.desired.keep(voice)
         now = self.around.clock.now()
         need = needs(voice.spec, voice.status, now)
         self.around.fleet.follow(self.key, closely=need.long_poll)
@@ -143,7 +158,7 @@ class VoiceLoop:
             voice=voice,
             status=voice.status,
             pods=pods,
-            slots=self.around.slots.seen_by(self.key),
+            slots=self.around.slots.seen_by(self.key, self.around.fleet_of(voice)),
             owner=self.around.cluster.spec_owner(voice),
             alerts=self.around.triggers.alerts(voice),
             queries=self.around.triggers.queries(voice) if need.queries else (),
@@ -154,7 +169,8 @@ class VoiceLoop:
         action = next_action(seen, now)
         status = action.status if action is not None and action.status is not None else voice.status
         holds = needs(voice.spec, status, now).holds_slot
-        self.around.wake(self.around.slots.note(self.key, holds=holds, queued=status.reason == QUEUED_REASON))
+        queued, fleet = status.reason == QUEUED_REASON, self.around.fleet_of(voice)
+        self.around.wake(self.around.slots.note(self.key, fleet, holds=holds, queued=queued))
         return action
 
     async def _act(self, voice: VoiceModel, action: Action) -> None:
@@ -202,6 +218,7 @@ class VoiceLoop:
         voice = await self.around.cluster.deleted(self.key)
         if voice is None:
             return None
+        self.around.desired.withdraw(voice)
         self.around.fleet.follow(self.key, closely=True)
         pods = await self.around.fleet.observe(voice, evidence=False)
         action = next_action(Snapshot(voice=None, status=Status(), pods=pods), self.around.clock.now())
