@@ -104,6 +104,10 @@ class PodBook:
         """All of them."""
         return tuple(entry.record for entry in self._entries.values())
 
+    def fleets(self) -> frozenset[FleetKey]:
+        """Every fleet that has a pod."""
+        return frozenset(entry.record.fleet for entry in self._entries.values())
+
     def tell(self, listener: Callable[[Sequence[PodRecord]], None] | None) -> None:
         """Tell the whole set, now and after changes; None: nobody."""
         self._listener = listener

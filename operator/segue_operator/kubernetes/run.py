@@ -28,6 +28,7 @@ from segue_operator.fleet.dialing import Dialer
 from segue_operator.fleet.records import Holding
 from segue_operator.fleet.sidecars import SidecarFleet
 from segue_operator.kubernetes.api import Api, connected
+from segue_operator.kubernetes.desired import DesiredSets
 from segue_operator.kubernetes.events import ClusterEvents
 from segue_operator.kubernetes.fleets import Fleets
 from segue_operator.kubernetes.lease import Election, LeaseTerms
@@ -68,6 +69,7 @@ class Tenure:
     """What is there only while this operator leads."""
 
     fleet: SidecarFleet
+    desired: DesiredSets
     controller: Controller
 
 
@@ -163,6 +165,7 @@ class Operator:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(tenure.fleet.run(), name="fleet")
+                group.create_task(tenure.desired.run(), name="desired sets")
                 group.create_task(tenure.controller.run(), name="controller")
         finally:
             self._pods.tell(None)
@@ -179,6 +182,14 @@ class Operator:
             report=self._events.publish,
             idle_poll_s=config.idle_poll_s,
         )
+        desired = DesiredSets(
+            api=self._api,
+            fences=fences,
+            select=self._fleets.of_voice,
+            read_voice=self._cluster.read,
+            tell=self._events.publish,
+            fleets=self._pods.fleets,
+        )
         controller = Controller(
             cluster=self._cluster,
             fleet=fleet,
@@ -187,8 +198,10 @@ class Operator:
             fences=fences,
             slots=SlotBook(config.max_concurrent_rollouts),
             triggers=triggers,
+            desired=desired,
+            fleet_of=self._fleets.of_voice,
         )
-        return Tenure(fleet, controller)
+        return Tenure(fleet, desired, controller)
 
     def _pods_changed(self, keys: frozenset[str] | None) -> None:
         self._lister.pods_changed(keys)
