@@ -169,6 +169,9 @@ class Config(_Section):
     desired_directory: Path | None = Field(
         default=None, description="Where the fleet's desired set is mounted; the sidecar follows it."
     )
+    desired_retry_s: float = Field(
+        default=10, gt=0, description="Pause before what failed is tried again; doubles up to 60 times this."
+    )
     desired_settle_s: float = Field(
         default=90,
         ge=0,

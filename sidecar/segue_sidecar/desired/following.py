@@ -35,7 +35,8 @@ LOOK_EVERY_S = 1.0
 SHOWN = 50
 _STEPS_A_ROUND = 32
 """Commands that one round carries out: three hundred voices at once must not hold up a flip."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 600.0
+_LONGEST_PAUSE = 60
+"""In first pauses."""
 _TRIES_TO_WAIT_FOR = 3
 
 
@@ -65,11 +66,11 @@ class Wish:
         namespace, _, name = self.entry.voice.partition("/")
         return VoiceName(namespace, name)
 
-    def put_off(self, *, now_s: float) -> float:
+    def put_off(self, first_pause_s: float) -> float:
         """It failed once more: the pause until the next attempt."""
-        pause_s: float = min(_FIRST_PAUSE_S * 2**self.failures, _LONGEST_PAUSE_S)
+        pause_s = first_pause_s * min(1 << min(self.failures, 16), _LONGEST_PAUSE)
         self.failures += 1
-        self.again_s = now_s + pause_s
+        self.again_s = time.monotonic() + pause_s
         return pause_s
 
 
@@ -89,6 +90,7 @@ class Following:
         self._directory: Path | None = config.desired_directory
         self._out_of_reach_s = config.out_of_reach_s
         self._settle_s = config.desired_settle_s
+        self._retry_s = config.desired_retry_s
         self._books = books
         self._commands = commands
         self._residency = residency
@@ -267,7 +269,7 @@ class Following:
     # --- what goes wrong --------------------------------------------------------------------------------------------
 
     def _put_off(self, wish: Wish, reason: str, message: str) -> None:
-        pause_s = wish.put_off(now_s=time.monotonic())
+        pause_s = wish.put_off(self._retry_s)
         self._complain(DesiredProblem(source=wish.entry.voice, reason=reason, message=message), voice=wish.voice)
         logger.warning("the desired set's entry for %s is tried again in %g s", wish.entry.voice, pause_s)
 
