@@ -318,6 +318,15 @@ class PointerRequest(WireModel):
     withdrawn: Revision | None = Field(default=None, description="The revision that this store takes back.")
 
 
+def _readable(value: object) -> object:
+    """An armed request of a newer operator, told by its sidecar: shown as far as this version knows it."""
+    if not isinstance(value, dict):
+        return value
+    nearest = {"mode": CanaryMode.MIRROR, "consistency": Consistency.SESSION}
+    unknown = {key: each for key, each in nearest.items() if key in value and value[key] not in set(type(each))}
+    return {**value, **unknown}
+
+
 class PointerResult(WireModel):
     """Answer to a flip. `armed` when `at` lies ahead; then the times are None until it was stored."""
 
@@ -371,7 +380,7 @@ class VoiceState(WireModel):
     pointer: Pointer = Pointer()
     revisions: dict[str, RevisionState] = Field(default_factory=dict)
     watch: WatchState | None = None
-    armed: PointerRequest | None = None
+    armed: Annotated[PointerRequest | None, BeforeValidator(_readable)] = None
     armed_outcome: ArmedOutcome | None = Field(
         default=None, description="Of the latest armed flip, until the next pointer command. Since version 2."
     )
