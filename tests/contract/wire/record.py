@@ -297,6 +297,8 @@ async def _by_hand(stage: Stage, revision: str) -> None:
     await say("unknown enum", "PUT", pointer, headers=commanding, body=b'{"mode":"shout"}')
     unknown = json.dumps({"active": revision, "novelty": 1}).encode()
     await say("unknown field", "PUT", pointer, headers=commanding, body=unknown)
+    newer = f"/v1/state?wait=0s&voice={VOICE}&novelty=1"
+    await say("query of a newer client", "GET", newer, headers={**ours, "segue-wire": str(WIRE_VERSION + 1)})
     await say("next wire version", "GET", "/v1/state", headers={**ours, "segue-wire": str(WIRE_VERSION + 1)})
     await say("wire version too new", "GET", "/v1/state", headers={**ours, "segue-wire": str(WIRE_VERSION + 2)})
     await say("body too large", "PUT", pointer, headers=commanding, body=b" " * (2 << 20))

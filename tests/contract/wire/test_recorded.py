@@ -43,8 +43,8 @@ SCENES = ("life", "refusals", "deadman")
 BY_HAND = frozenset(
     {
         "another pod", "no pod", "no such path", "no such method", "no fence", "broken fence", "broken body",
-        "field that does not hold", "unknown enum", "unknown field", "next wire version", "wire version too new",
-        "body too large",
+        "field that does not hold", "unknown enum", "unknown field", "query of a newer client", "next wire version",
+        "wire version too new", "body too large",
     }
 )  # fmt: skip
 """Recorded, but not said by any `SidecarClient`."""
