@@ -67,6 +67,7 @@ class FolderPlace:
             found["voices"] = [each for each in known if self._is_meant(each["key"])]
         return Listing(
             voices=found["voices"],
+            namespace="default",
             problems=tuple(f"problem: {problem['text']}" for problem in found["problems"]),
             raw=found,
         )

@@ -214,7 +214,8 @@ class Lines:
     def show(self, voice: Document) -> None:
         """Say what is new; events from before the first look are old."""
         for event in voice["events"]:
-            if self._events is not None and event["id"] not in self._events:
+            is_new = self._events is not None and event["id"] not in self._events
+            if is_new and event["message"] != voice["status"].get("message"):
                 self.say(f"  {event['reason']}: {event['message']}")
         self._events = (self._events or frozenset()) | {event["id"] for event in voice["events"]}
         line = status_line(voice)
@@ -229,7 +230,7 @@ def status_line(voice: Document) -> str:
     parts = [f"{voice['key'].removeprefix('default/')}: {status['phase']}"]
     target = status.get("targetRevision") if status["phase"] != "Idle" else None
     if target:
-        parts.append(f"{short(status.get('activeRevision'))} -> {short(target)}")
+        parts.append(f"{short(origin(status))} -> {short(target)}")
         parts += [f"{name} {text}" for name, text, _ in target_progress(voice)]
     else:
         parts.append(short(status.get("activeRevision")))
@@ -238,6 +239,12 @@ def status_line(voice: Document) -> str:
     elif status.get("message") and not (voice["pods"] and status["phase"] in SELF_EXPLAINING):
         parts.append(status["message"])
     return "  ".join(parts)
+
+
+def origin(status: Document) -> str | None:
+    """What is being replaced: from the flip on, that is no longer what is active."""
+    active: str | None = status.get("activeRevision")
+    return status.get("stableRevision") if active == status.get("targetRevision") else active
 
 
 def target_progress(voice: Document) -> list[tuple[str, str, float]]:

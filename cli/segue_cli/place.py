@@ -34,11 +34,14 @@ class Listing:
 
     Attributes
     ----------
+    namespace
+        The one that goes without saying: voices of it are shown by their names alone.
     raw
         The same for programs, as the place itself says it.
     """
 
     voices: list[Document]
+    namespace: str
     problems: tuple[str, ...] = ()
     raw: Any
 

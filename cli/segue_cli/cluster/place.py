@@ -66,10 +66,10 @@ class ClusterPlace:
         """One voice, those of the namespace, or those of all namespaces."""
         if key is not None:
             voice = _without_owners(self.api.get(*_parts(key)))
-            return Listing(voices=[summary(voice)], raw=voice)
+            return Listing(voices=[summary(voice)], namespace=self.namespace, raw=voice)
         found = self.api.voices(None if everywhere else self.namespace).voices
         raw = {"apiVersion": "v1", "kind": "List", "items": [_without_owners(each) for each in found]}
-        return Listing(voices=[summary(each) for each in found], raw=raw)
+        return Listing(voices=[summary(each) for each in found], namespace=self.namespace, raw=raw)
 
     def voice(self, key: str) -> Document:
         """One voice with its Events."""
@@ -142,8 +142,9 @@ class ClusterPlace:
                 f"{file} cannot be read from here: write its digest behind it, {uri}@SHA256 (sha256sum FILE)"
             )
         if path is not None:
+            if not urlsplit(uri).scheme:
+                remark(f"{path.as_uri()} is what the pods are told: they must have the same file there")
             uri, digest = path.as_uri(), _digest(path, expected=digest)
-            remark(f"{uri} is what the pods are told: they must have the same file there")
         return {f"spec.{field}.uri": uri, f"spec.{field}.sha256": digest}
 
     def as_written(self, version: Mapping[str, Any]) -> dict[FieldPath, Any]:

@@ -56,31 +56,30 @@ def resource_name(name: str) -> str:
 
 def _show(found: Listing, *, wide: bool, everywhere: bool) -> None:
     if found.voices:
-        _table(found.voices, wide=wide, everywhere=everywhere)
+        _table(found, wide=wide, everywhere=everywhere)
     else:
         remark("no voices here; put a VoiceModel file into the folder, or apply one to the cluster")
     for problem in found.problems:
         remark(problem)
 
 
-def _table(voices: list[dict[str, Any]], *, wide: bool, everywhere: bool) -> None:
+def _table(found: Listing, *, wide: bool, everywhere: bool) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     names = ["VOICE", "READY", "PHASE", "ACTIVE", "TARGET", "PODS", "SINCE", "REASON"]
     for column in [*(["NAMESPACE"] if everywhere else []), *names, *(["MESSAGE"] if wide else [])]:
         table.add_column(column, no_wrap=column != "MESSAGE", overflow="fold" if column == "MESSAGE" else "ellipsis")
-    for each in voices:
+    for each in found.voices:
         table.add_row(
             *([each["namespace"]] if everywhere else []),
-            *_row(each, with_namespace=not everywhere),
+            *_row(each, name=each["name"] if everywhere else each["key"].removeprefix(f"{found.namespace}/")),
             *([each["message"]] if wide else []),
         )
     rich_console().print(table)
 
 
-def _row(voice: dict[str, Any], *, with_namespace: bool) -> tuple[str, ...]:
-    name = voice["key"].removeprefix("default/") if with_namespace else voice["name"]
+def _row(voice: dict[str, Any], *, name: str) -> tuple[str, ...]:
     ready = "[green]yes[/]" if voice["ready"] else "[red]no[/]"
     target = short(voice["targetRevision"]) if voice["phase"] != "Idle" else "-"
     phase = f"{voice['phase']} (paused)" if voice["paused"] else voice["phase"]

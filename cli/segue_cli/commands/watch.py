@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from segue_cli.console import rich_console, say_line
-from segue_cli.following import Lines, target_progress
+from segue_cli.following import Lines, origin, target_progress
 from segue_cli.place import Place
 from segue_cli.revisions import clock, short
 from segue_cli.where import AllNamespacesOption
@@ -50,9 +50,11 @@ def _panel(voice: dict[str, Any]) -> Any:
     status = voice["status"]
     title = Text(voice["key"], style="bold")
     title.append(f"  {status['phase']}", style="cyan")
-    title.append(f"  {short(status.get('activeRevision'))}")
     rows: list[Any] = [title]
-    if status["phase"] != "Idle":
+    if status["phase"] == "Idle":
+        title.append(f"  {short(status.get('activeRevision'))}")
+    else:
+        title.append(f"  {short(origin(status))}")
         title.append(f" -> {short(status.get('targetRevision'))}")
         rows += [_bar(name, text, fraction) for name, text, fraction in target_progress(voice)]
     if voice.get("unseen"):
