@@ -56,9 +56,14 @@ class Running:
         return str(self.up["server"])
 
 
+RESOURCE_NAMES = ("voicemodel.segue.dev", "voicemodels.segue.dev", "voicemodel", "voicemodels", "vmodel")
+"""What kubectl calls a voice: `get -o name` writes the first."""
+
+
 def key_of(voice: str, *, namespace: str = "default") -> str:
-    """`namespace/name` of what was typed."""
-    return voice if "/" in voice else f"{namespace}/{voice}"
+    """`namespace/name` of what was typed: a name, `namespace/name`, or kubectl's `voicemodel/name`."""
+    before, _, name = voice.rpartition("/")
+    return f"{namespace}/{name}" if not before or before in RESOURCE_NAMES else voice
 
 
 def find_running(state: Path | None = None, voices: Path | None = None) -> Running:

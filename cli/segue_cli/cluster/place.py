@@ -19,6 +19,7 @@ from segue_cli.cluster.errors import Conflict, Forbidden
 from segue_cli.cluster.following import follow
 from segue_cli.cluster.outlook import document, summary
 from segue_cli.console import remark, say_line
+from segue_cli.finding import key_of
 from segue_cli.following import status_line
 from segue_cli.place import Document, Edited, Listing, NoSuchVoice, NothingToRoll
 from segue_cli.revisions import clock_now
@@ -50,7 +51,7 @@ class ClusterPlace:
 
     def key_of(self, voice: str) -> str:
         """`namespace/name` of what was typed."""
-        return voice if "/" in voice else f"{self.namespace}/{voice}"
+        return key_of(voice, namespace=self.namespace)
 
     def command(self, words: str, key: str) -> str:
         """The command line for the same voice in the same context."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from segue_cli.console import print_json, print_yaml, remark, rich_console, say_line
+from segue_cli.finding import RESOURCE_NAMES
 from segue_cli.place import Listing, Place
 from segue_cli.revisions import ago, short
 from segue_cli.where import AllNamespacesOption
@@ -51,7 +52,7 @@ def get(
 
 def resource_name(name: str) -> str:
     """As `kubectl -o name` has it."""
-    return f"voicemodel.segue.dev/{name}"
+    return f"{RESOURCE_NAMES[0]}/{name}"
 
 
 def _show(found: Listing, *, wide: bool, everywhere: bool) -> None:

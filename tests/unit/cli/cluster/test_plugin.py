@@ -89,6 +89,11 @@ def test_get_writes_what_programs_read(fake: FakeApiServer) -> None:
     assert run("get", "-o", "name") == "voicemodel.segue.dev/narrator\n"
 
 
+@pytest.mark.parametrize("name", ["narrator", "default/narrator", "voicemodel.segue.dev/narrator", "vmodel/narrator"])
+def test_a_voice_is_named_as_kubectl_names_it(fake: FakeApiServer, name: str) -> None:
+    assert run("get", name, "-o", "name") == "voicemodel.segue.dev/narrator\n"
+
+
 def test_get_says_that_no_operator_has_looked(fake: FakeApiServer) -> None:
     fake.put(stored("v1", name="fresh"))
     wide = run("get", "fresh", "-o", "wide")
