@@ -14,6 +14,8 @@ from segue.rollout.back import back_commands, needs_way_back
 from segue.rollout.step import Step, enter, note
 from segue.rollout.view import View
 
+_WAYS_ON = "change it, or set segue.dev/retry to a new value"
+
 
 def roll_back(view: View) -> Step:
     """Go on with the open rollback."""
@@ -84,6 +86,7 @@ def _finish(view: View, record: RollbackStatus) -> Step:
     if record.failed:
         history = tuple(each for each in history if each.revision != record.from_revision)
     text = f"{short(record.from_revision)} went back to {short(record.to_revision)}: {record.message}"
+    text += _outcome(view, record, reverted=reverted)
     last = LastRollback(
         from_revision=record.from_revision,
         to_revision=record.to_revision,
@@ -104,7 +107,7 @@ def _finish(view: View, record: RollbackStatus) -> Step:
         history=history,
         last_rollback=last,
     )
-    events = note("RolledBack", text + _outcome(view, record, reverted=reverted), warning=record.failed)
+    events = note("RolledBack", text, warning=record.failed)
     return Step(reason="RolledBack", message=text, status=status, events=events)
 
 
@@ -114,5 +117,5 @@ def _outcome(view: View, record: RollbackStatus, *, reverted: bool) -> str:
     if not record.failed or view.wanted.revision != record.from_revision:
         return ""
     if view.spec.rollback.mode is RollbackMode.AUTO and view.snapshot.owner is not None:
-        return f"; the spec is left as it is, because {view.snapshot.owner} owns it"
-    return "; the spec is left as it is"
+        return f"; the spec is left as it is, because {view.snapshot.owner} owns it: {_WAYS_ON}"
+    return f"; the spec is left as it is: {_WAYS_ON}"

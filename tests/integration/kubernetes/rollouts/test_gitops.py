@@ -102,8 +102,8 @@ def _status_says_why(voice: Voice) -> None:
     assert conditions["Ready"].status == "False"
     assert conditions["Promoted"].status == "False"
     assert conditions["Promoted"].reason == "RolledBack"
-    assert "failed and is not tried again" in status.message
     assert "requests failed" in status.message, f"it has the figures: {status.message}"
+    assert "segue.dev/retry" in status.message, f"it says what can be done: {status.message}"
     waited = voice.cluster.kubectl(
         *("-n", voice.namespace, "wait", "--for=condition=Promoted", f"voicemodel/{voice.name}", "--timeout=3s"),
         check=False,

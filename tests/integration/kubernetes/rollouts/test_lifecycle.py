@@ -49,10 +49,11 @@ def test_create_and_update(case: Case) -> None:
         (Phase.FLIPPING, TOGETHER),
         (Phase.WATCHING, LONG_WATCH),
     ],
-    ids=lambda value: value if isinstance(value, Phase) else "",
+    ids=["Preloading", "Verifying", "Canary", "Flipping", "Watching"],
 )
 def test_superseded_in(case: Case, phase: Phase, policy: Mapping[str, Any]) -> None:
-    voice, first = case.speaking(policy)
+    voice, first = case.speaking()
+    voice.patch(policy)
     second = voice.edit(case.fresh())
     voice.wait_phase(phase, target=second)
     third = voice.edit(case.fresh())
@@ -89,7 +90,8 @@ def test_paused_before_it_begins_and_in_the_canary(case: Case) -> None:
 
 
 def test_promoted_by_a_person(case: Case) -> None:
-    voice, first = case.speaking(MANUAL, {"watch": {"duration": "10m"}})
+    voice, first = case.speaking()
+    voice.patch({**MANUAL, "watch": {"duration": "10m"}})
     second = voice.edit(case.fresh())
     voice.wait_reason("AwaitingApproval")
     case.heard(voice, first)

@@ -186,24 +186,21 @@ def test_pods_go_back_by_themselves(case: Case) -> None:
 
 def test_the_api_server_is_away_for_a_minute_in_each_phase(case: Case) -> None:
     """One outage, and a voice in each phase: a sidecar that hangs holds them there until the API server is away."""
-    policies: dict[Phase, Sequence[Mapping[str, Any]]] = {
-        Phase.PRELOADING: (ALL_AT_ONCE,),
-        Phase.VERIFYING: (MANUAL,),
-        Phase.CANARY: (SPLIT, {"rollout": {"canary": {"successes": 400, "insufficientTraffic": "Hold"}}}),
-        Phase.FLIPPING: (MANUAL,),
-        Phase.WATCHING: ({"watch": {"duration": "20s"}},),
+    policies: Mapping[Phase, Mapping[str, Any]] = {
+        Phase.PRELOADING: ALL_AT_ONCE,
+        Phase.VERIFYING: MANUAL,
+        Phase.CANARY: {"rollout": {"canary": {"mode": "Split", "successes": 400, "insufficientTraffic": "Hold"}}},
+        Phase.FLIPPING: MANUAL,
+        Phase.WATCHING: {"watch": {"duration": "20s"}},
     }
-    voices: dict[Phase, Voice] = {}
-    targets: dict[Phase, str] = {}
-    for phase, laid_over in policies.items():
-        voice = voices[phase] = case.voice(*laid_over)
+    voices = {phase: case.voice() for phase in policies}
+    for voice in voices.values():
         voice.apply(case.fresh())
     for phase, voice in voices.items():
-        if phase in (Phase.VERIFYING, Phase.FLIPPING):
-            voice.wait_reason("AwaitingApproval")
-            voice.annotate(promote="first")
         voice.wait(lambda seen: seen.status.stable_revision is not None, what="its first version is confirmed")
+        voice.patch(policies[phase])
         case.listen(voice, rate_per_s=1.0)
+    targets: dict[Phase, str] = {}
     for phase in (Phase.VERIFYING, Phase.FLIPPING, Phase.CANARY):
         targets[phase] = voices[phase].edit(case.fresh())
     for phase in (Phase.VERIFYING, Phase.FLIPPING):
@@ -215,7 +212,7 @@ def test_the_api_server_is_away_for_a_minute_in_each_phase(case: Case) -> None:
     hanging.hang(Container.SIDECAR)
     try:
         targets[Phase.PRELOADING] = voices[Phase.PRELOADING].edit(case.fresh())
-        voices[Phase.FLIPPING].annotate(promote="second")
+        voices[Phase.FLIPPING].annotate(promote="go")
         voices[Phase.PRELOADING].wait_phase(Phase.PRELOADING)
         voices[Phase.FLIPPING].wait_phase(Phase.FLIPPING)
         caught = {phase: voice.status.phase for phase, voice in voices.items()}
@@ -224,8 +221,8 @@ def test_the_api_server_is_away_for_a_minute_in_each_phase(case: Case) -> None:
     finally:
         hanging.resume()
     _outage(case, voices)
-    voices[Phase.VERIFYING].annotate(promote="second")
-    voices[Phase.CANARY].annotate(promote="second")
+    voices[Phase.VERIFYING].annotate(promote="go")
+    voices[Phase.CANARY].annotate(promote="go")
     for phase, voice in voices.items():
         voice.wait_promoted(targets[phase], within_s=180)
         case.stage.wait_serving(voice.key, targets[phase])
