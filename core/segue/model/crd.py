@@ -199,12 +199,20 @@ def _node(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]
         out.update(type="string", enum=[schema["const"]])
     _bounds(out)
     if "properties" in schema:
+        _require_only_what_is_written(out, schema["properties"])
         out["properties"] = {name: _node(child, definitions) for name, child in schema["properties"].items()}
     elif schema.get("type") == "object":
         _free_keys(out, schema, definitions)
     if "items" in schema:
         out["items"] = _node(schema["items"], definitions)
     return _with_default(out)
+
+
+def _require_only_what_is_written(out: dict[str, Any], properties: dict[str, Any]) -> None:
+    """pydantic requires computed fields, because it always writes them; an operator of another version may not."""
+    required = [name for name in out.pop("required", ()) if not properties[name].get("readOnly")]
+    if required:
+        out["required"] = required
 
 
 def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -234,6 +234,7 @@ def _controller_manager_arguments() -> list[str]:
         "--root-ca-file=ca.crt",
         "--cluster-signing-cert-file=ca.crt",
         "--cluster-signing-key-file=ca.key",
+        "--use-service-account-credentials=true",  # each controller has its rights as its own account only
         "--leader-elect=false",
         "--secure-port=0",
         "--kube-api-qps=200",
