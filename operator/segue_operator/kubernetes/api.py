@@ -277,6 +277,7 @@ async def _load_credentials(configuration: Configuration, kubeconfig: Path | Non
             await load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=file, context=context, client_configuration=configuration, persist_config=False
             )
-    except (ConfigException, OSError, YAMLError) as error:
+    except (ConfigException, OSError, YAMLError, TypeError, AttributeError, LookupError, ValueError) as error:
+        # the loader trusts what it reads: a file of another shape fails anywhere in it
         where = kubeconfig or ("the service account" if os.environ.get(_IN_CLUSTER) else "the default kubeconfig")
         raise InvalidCredentials(f"{where} cannot be used to reach a cluster: {error}") from error

@@ -186,21 +186,28 @@ class _Thread:
 
     async def _once(self, stopped: asyncio.Event) -> str:
         """One life of kopf; why it ended."""
+        living = asyncio.create_task(self._live())
+        stopping = asyncio.create_task(stopped.wait())
+        try:
+            await asyncio.wait({living, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            living.cancel()
+            stopping.cancel()
+            (outcome, _) = await asyncio.gather(living, stopping, return_exceptions=True)
+        return f"{type(outcome).__name__}: {outcome}" if outcome is not None else "it gave no reason"
+
+    async def _live(self) -> None:
+        """kopf's own stop flag is not used: when a watch fails, it would wait five seconds for the flag's waiter."""
         namespaces = self.watch.namespaces
         served = asyncio.run_coroutine_threadsafe(self.around.require_served(self.watch), self.target)
-        try:
-            await asyncio.wrap_future(served)
-            await kopf.operator(
-                registry=registry_for(self.watch, self.around.api, self._deliver),
-                settings=settings_for(self.watch),
-                standalone=True,
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-                stop_flag=stopped,
-            )
-        except Exception as error:  # noqa: BLE001 - the outermost boundary of kopf: the watch begins anew, and says why
-            return f"{type(error).__name__}: {error}"
-        return "kopf ended without a reason"
+        await asyncio.wrap_future(served)
+        await kopf.operator(
+            registry=registry_for(self.watch, self.around.api, self._deliver),
+            settings=settings_for(self.watch),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+        )
 
     def _deliver(self, kind: str | None, body: Body) -> None:
         self._hand_over(self.around.seen, self.watch, kind, body)
