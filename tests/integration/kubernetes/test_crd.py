@@ -128,7 +128,7 @@ def test_the_document_of_kubectl_get_is_one_that_segue_reads(cluster: TestCluste
 def _status(stored: Document, *, promoted: ConditionStatus = ConditionStatus.TRUE) -> Status:
     """One in which every field says something."""
     source = source_of(VoiceModel.parse(stored).spec)
-    told = {"reason": "Reason", "message": "A message.", "at": NOW}
+    told: dict[str, Any] = {"reason": "Reason", "message": "A message.", "at": NOW}
     return Status(
         observed_generation=1,
         phase=Phase.WATCHING,
