@@ -117,7 +117,7 @@ class FolderPlace:
         file = edit_voice(key, changes, state=self.state, voices=self.voices)
         if find_running_or_none(self.state, self.voices) is None:
             remark("no segue up runs on this folder: nothing happens until one does")
-        return Edited(said=str(file), generation=before + 1 if before else 0)
+        return Edited(where=str(file), generation=before + 1 if before else 0)
 
     def weights_of(self, key: str) -> tuple[str, ...]:
         """Names of a voice's weights."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
@@ -210,12 +210,14 @@ class Lines:
     say: Callable[[str], None]
     _last: str = ""
     _events: frozenset[Any] | None = None
+    _messages: set[str] = field(default_factory=set)
 
     def show(self, voice: Document) -> None:
-        """Say what is new; events from before the first look are old."""
+        """Say what is new; events from before the first look are old, and what the status said is said."""
+        self._messages.add(str(voice["status"].get("message")))
         for event in voice["events"]:
             is_new = self._events is not None and event["id"] not in self._events
-            if is_new and event["message"] != voice["status"].get("message"):
+            if is_new and event["message"] not in self._messages:
                 self.say(f"  {event['reason']}: {event['message']}")
         self._events = (self._events or frozenset()) | {event["id"] for event in voice["events"]}
         line = status_line(voice)
@@ -234,7 +236,7 @@ def status_line(voice: Document) -> str:
         parts += [f"{name} {text}" for name, text, _ in target_progress(voice)]
     else:
         parts.append(short(status.get("activeRevision")))
-    if voice.get("unseen"):
+    if voice.get("isStuck"):
         parts.append(voice["unseen"])
     elif status.get("message") and not (voice["pods"] and status["phase"] in SELF_EXPLAINING):
         parts.append(status["message"])

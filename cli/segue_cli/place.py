@@ -1,8 +1,9 @@
 """The seam between what a person types and where voices are: a folder under `segue up`, or a cluster.
 
 Commands and everything that shows a voice know only this. A `Document` is a voice as plain JSON: the VoiceModel with
-its `key`, and beside it what the place knows more: `file` and `problems` (folder), `context` (cluster), `pods` and
-`reports` (where sidecars can be asked), `events`.
+its `key`, and beside it what the place knows more: `file` and `problems` (folder); `context`, `unseen` (what to say of
+an operator that lags), `isStuck` (for how long is not normal) and `notes` (cluster); `pods` and `reports` (where
+sidecars can be asked); `events`.
 """
 
 from __future__ import annotations
@@ -52,13 +53,13 @@ class Edited:
 
     Attributes
     ----------
-    said
-        Where: goes behind what is reported.
+    where
+        Goes in brackets behind what is reported.
     generation
         The generation whose outcome tells how the change went; 0 where nobody can say.
     """
 
-    said: str
+    where: str
     generation: int
 
 

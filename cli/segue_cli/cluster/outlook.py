@@ -5,6 +5,7 @@ Pure: objects in, documents out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -46,7 +47,7 @@ def document(
     notes
         What could not be shown, and why.
     """
-    metadata = voice["metadata"]
+    metadata, now = voice["metadata"], now or datetime.now(UTC)
     key = f"{metadata['namespace']}/{metadata['name']}"
     return {
         "key": key,
@@ -55,7 +56,8 @@ def document(
         "pods": [],
         "events": [_event(each, key) for each in events],
         "notes": list(notes),
-        "unseen": unseen(voice, now=now or datetime.now(UTC)),
+        "unseen": unseen(voice, now=now),
+        "isStuck": (lag_s(voice, now=now) or 0.0) >= SLOW_S,
         **voice,
         "status": {**_NO_STATUS, **voice.get("status", {})},
     }
@@ -87,23 +89,32 @@ def summary(voice: Mapping[str, Any], *, now: datetime | None = None) -> Documen
 
 def unseen(voice: Mapping[str, Any], *, now: datetime) -> str | None:
     """What to say of a spec that no operator has looked at yet; None where one has."""
-    generation = int(voice["metadata"].get("generation", 0))
-    seen = int(voice.get("status", {}).get("observedGeneration", 0))
-    if seen >= generation:
+    age_s = lag_s(voice, now=now)
+    if age_s is None:
         return None
-    age_s = _age_s(voice, now)
-    since = f" in {span(age_s)}" if age_s is not None else ""
-    doubt = "; is it running?" if age_s is None or age_s >= SLOW_S else ""
+    since = f" in {span(age_s)}" if math.isfinite(age_s) else ""
+    seen = _seen(voice)
     latest = f" (it has seen {seen})" if seen else ""
-    return f"the operator has not looked at generation {generation}{since}{latest}{doubt}"
+    doubt = "; is it running?" if age_s >= SLOW_S else ""
+    return f"the operator has not looked at generation {_generation(voice)}{since}{latest}{doubt}"
 
 
-def _age_s(voice: Mapping[str, Any], now: datetime) -> float | None:
-    """How long ago the spec was written, as far as the API server noted it."""
+def lag_s(voice: Mapping[str, Any], *, now: datetime) -> float | None:
+    """How long ago a spec was written that no operator has looked at yet; endless where nobody noted when."""
+    if _seen(voice) >= _generation(voice):
+        return None
     metadata = voice["metadata"]
     times = [each.get("time") for each in metadata.get("managedFields", ()) if each.get("subresource") != "status"]
     known = [datetime.fromisoformat(each) for each in (*times, metadata.get("creationTimestamp")) if each]
-    return (now - max(known)).total_seconds() if known else None
+    return (now - max(known)).total_seconds() if known else math.inf
+
+
+def _seen(voice: Mapping[str, Any]) -> int:
+    return int(voice.get("status", {}).get("observedGeneration", 0))
+
+
+def _generation(voice: Mapping[str, Any]) -> int:
+    return int(voice["metadata"].get("generation", 0))
 
 
 def _event(event: Mapping[str, Any], key: str) -> Document:

@@ -118,7 +118,7 @@ class ClusterPlace:
         for left in reversed(range(ATTEMPTS)):
             patch = merge_patch(voice, changed(voice, changes))
             if not patch:
-                return Edited(said=f"{where} (it was so before)", generation=_generation(voice))
+                return Edited(where=f"context {self.api.context}, as it was", generation=_generation(voice))
             try:
                 after = self.api.patch(*_parts(key), guarded(patch, voice))
             except Conflict as error:
@@ -127,7 +127,7 @@ class ClusterPlace:
                     raise EditConflict(f"{where} was changed by somebody else meanwhile; look at it again") from error
                 voice = now
             else:
-                return Edited(said=where, generation=_generation(after))
+                return Edited(where=f"context {self.api.context}", generation=_generation(after))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def weights_of(self, key: str) -> tuple[str, ...]:

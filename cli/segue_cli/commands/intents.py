@@ -39,13 +39,13 @@ def pause(place: Place, voice: VoiceArgument) -> None:
     """Begin nothing new with this voice (rollbacks still happen)."""
     key = place.key_of(voice)
     edited = place.edit(key, {"spec.rollout.paused": True})
-    say_line(f"{voice} is paused ({edited.said}); go on with: {place.command('resume', key)}")
+    say_line(f"{voice} is paused ({edited.where}); go on with: {place.command('resume', key)}")
 
 
 def resume(place: Place, voice: VoiceArgument) -> None:
     """Take a pause back."""
     edited = place.edit(place.key_of(voice), {"spec.rollout.paused": False})
-    say_line(f"{voice} goes on ({edited.said})")
+    say_line(f"{voice} goes on ({edited.where})")
 
 
 def promote(place: Place, voice: VoiceArgument) -> None:
@@ -89,7 +89,7 @@ _ANNOTATIONS = {"promote": PROMOTE_ANNOTATION, "retry": RETRY_ANNOTATION, "rollb
 
 def _ask_for(wish: str, place: Place, key: str, *, token: str) -> Edited:
     edited = place.edit(key, {("metadata", "annotations", _ANNOTATIONS[wish]): token})
-    say_line(f"{wish} was asked for ({edited.said}); follow it with: {place.command('watch', key)}")
+    say_line(f"{wish} was asked for ({edited.where}); follow it with: {place.command('watch', key)}")
     return edited
 
 
@@ -147,7 +147,7 @@ def _name_again(place: Place, key: str, prefix: str, *, timeout_s: float | None)
     entry = _from_history(voice, key, prefix)
     say_line(f"{key}: goes to {_about(entry)}")
     edited = place.edit(key, place.as_written(entry))
-    say_line(f"{edited.said} names {short(entry['revision'])} again; follow it with: {place.command('watch', key)}")
+    say_line(f"{key} names it again ({edited.where}); follow it with: {place.command('watch', key)}")
     if timeout_s is not None:
         goal = Goal("Promoted", generation=edited.generation, revision=entry["revision"])
         finish(*wait_for(place, key, goal, timeout_s=timeout_s, show=Lines(say_line).show))

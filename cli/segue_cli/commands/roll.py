@@ -46,7 +46,7 @@ def roll(
     if wait:
         place.voice(key)  # somebody must be there to tell how it goes
     edited = place.edit(key, changes)
-    say_line(f"{edited.said} names the new files; follow it with: {place.command('watch', key)}")
+    say_line(f"{voice} names the new files ({edited.where}); follow it with: {place.command('watch', key)}")
     if wait:
         seen = Goal("Promoted", generation=edited.generation)
         finish(*wait_for(place, key, seen, timeout_s=parse_seconds(timeout), show=Lines(say_line).show))

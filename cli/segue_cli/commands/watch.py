@@ -57,7 +57,7 @@ def _panel(voice: dict[str, Any]) -> Any:
         title.append(f"  {short(origin(status))}")
         title.append(f" -> {short(status.get('targetRevision'))}")
         rows += [_bar(name, text, fraction) for name, text, fraction in target_progress(voice)]
-    if voice.get("unseen"):
+    if voice.get("isStuck"):
         rows.append(Text(voice["unseen"], style="yellow"))
     elif status.get("message"):
         rows.append(Text(f"{status.get('reason') or ''}: {status['message']}", style="yellow"))

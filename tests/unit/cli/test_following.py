@@ -157,7 +157,12 @@ def test_each_line_and_each_event_is_said_once() -> None:
     voice["events"] = [{"id": "old/1", "reason": "Old", "message": "before"}]
     lines.show(voice)
     lines.show(voice)
-    voice["events"] = [*voice["events"], {"id": "new/1", "reason": "New", "message": "now"}]
+    told = voice["status"]["message"]
+    voice["events"] = [
+        *voice["events"],
+        {"id": "new/1", "reason": "New", "message": "now"},
+        {"id": "same/1", "reason": "Serving", "message": told},
+    ]
     lines.show(voice)
     lines.show(voice)
     assert said == [status_line(voice), "  New: now"]
