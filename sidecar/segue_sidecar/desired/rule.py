@@ -2,7 +2,7 @@
 
 Pure. The entry is a minute or more behind, and was written for a pod that nobody commands; a pod that somebody commands
 knows better. Whoever is right about a voice is decided by the fences alone: the higher one of the entry and of what the
-pod obeyed last. The rest are the cases in which even the higher entry has to wait. See
+pod obeyed last about who speaks. The rest are the cases in which even the higher entry has to wait. See
 docs/decisions/2026-11-22-following-the-desired-set.md.
 """
 
@@ -54,7 +54,7 @@ def next_step(entry: DesiredEntry, voice: VoiceEntry | None, *, released: Fence 
     """
     if voice is None:
         return Step.REST if released is not None and entry.order <= released else Step.LOAD
-    if _is_outrun(entry, voice, reach):
+    if _is_outrun(entry, voice):
         return Step.REST
     if _is_disturbed(voice):
         return Step.WAIT
@@ -67,18 +67,17 @@ def next_step(entry: DesiredEntry, voice: VoiceEntry | None, *, released: Fence 
     return _towards(entry, voice)
 
 
-def _is_outrun(entry: DesiredEntry, voice: VoiceEntry, reach: Reach) -> bool:
-    """Whether the pod obeyed a later command about the voice.
+def _is_outrun(entry: DesiredEntry, voice: VoiceEntry) -> bool:
+    """Whether the pod obeyed a later command about who speaks.
 
-    One exception: having a revision resident says nothing about who speaks. A pod that was told that much, of the same
-    voice, and then nothing more since the operator is gone, may take the last word that there is.
+    Having a revision resident says nothing about that: a pod that was told so much, of the same voice, and not yet
+    more, goes by the last word that there is. Else its server would begin to serve while nobody speaks.
     """
     if entry.order == voice.fence:
         return entry.uid != voice.uid
     if entry.order > voice.fence:
         return False
-    was_left_alone = reach.alone and not voice.pointed and not voice.released and voice.uid == entry.uid
-    return not was_left_alone
+    return voice.pointed or voice.released or voice.uid != entry.uid
 
 
 def _is_disturbed(voice: VoiceEntry) -> bool:

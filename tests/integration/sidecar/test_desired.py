@@ -235,6 +235,26 @@ def test_a_pod_that_is_left_alone_follows_but_closes_no_watch() -> None:
     asyncio.run(story())
 
 
+def test_an_operator_that_only_loads_a_joining_pods_voice_leaves_no_gap_before_its_server_serves() -> None:
+    async def story() -> None:
+        async with running(workers=0) as (world, _):
+            stable = entry(world, 1)
+            show(mount_of(world), stable)
+            await restarted(world)
+            world.term = 9
+            async with world.client() as client:
+                command: dict[str, Any] = {"fence": world.fence(), "voice_uid": UID}
+                await client.ensure_revision(VOICE, stable.revision, stable.request, **command)
+                await until_phase(client, stable.revision, RevisionPhase.OFFERING)
+                worker = world.start_worker("w0")
+                document = await until(client, lambda state: [one for one in state.workers if one.phase == "serving"])
+                assert active(document) == stable.revision
+                assert document.voices[VOICE].fence == "9.1"
+                await eventually(lambda: worker.events("serving"), what="the worker to serve")
+
+    asyncio.run(story())
+
+
 def test_a_lost_journal_costs_no_voice() -> None:
     async def story() -> None:
         async with running(workers=0) as (world, _):

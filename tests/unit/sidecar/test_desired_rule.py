@@ -89,16 +89,16 @@ def test_a_voice_that_was_let_go_later_stays_gone() -> None:
 
 def test_a_lower_fence_is_ignored() -> None:
     assert step(entry("5.5"), voice(Fence(5, 6), active=OLD), reach=ALONE) is Step.REST
-    assert step(entry("5.5"), voice(Fence(6, 0)), reach=LED) is Step.REST
+    assert step(entry("5.5"), voice(Fence(6, 0), pointed=True), reach=ALONE) is Step.REST
 
 
-def test_a_pod_that_was_only_told_to_load_takes_the_last_word_there_is_once_it_is_alone() -> None:
+@pytest.mark.parametrize("reach", [LED, ALONE])
+def test_a_pod_that_was_only_told_to_load_goes_by_the_last_word_about_who_speaks(reach: Reach) -> None:
     told = voice(Fence(5, 6), phases={NEW: RevisionPhase.READY})
-    assert step(entry("5.5"), told, reach=LED) is Step.REST
-    assert step(entry("5.5"), told, reach=ALONE) is Step.POINT
-    assert step(entry("5.5", uid="u-0"), told, reach=ALONE) is Step.REST
-    assert step(entry("5.5"), voice(Fence(5, 6), pointed=True), reach=ALONE) is Step.REST
-    assert step(entry("5.5"), voice(Fence(5, 6), released=True), reach=ALONE) is Step.REST
+    assert step(entry("5.5"), told, reach=reach) is Step.POINT
+    assert step(entry("5.5"), voice(Fence(5, 6)), reach=reach) is Step.LOAD
+    assert step(entry("5.5", uid="u-0"), told, reach=reach) is Step.REST
+    assert step(entry("5.5"), voice(Fence(5, 6), released=True), reach=reach) is Step.REST
 
 
 def test_another_incarnation_under_the_same_fence_is_ignored() -> None:
