@@ -7,22 +7,18 @@ import json
 import threading
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.alerts import webhook_alert, webhook_call
+from tests.support.alerts import CALLS, storm
 from tests.support.running import VOICE, Running, eventually
 
 from segue_cli.up.ports import free_port
-from segue_operator.triggers.hooks import PATH
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 TOKEN = "a token of thirty-two characters"
-CALLS, CONNECTIONS = 1000, 20
 BRIEFLY = "watch: {duration: 1s, sustainedFor: 1s,"
 LONG = "watch: {duration: 10m, sustainedFor: 5m,"
 
@@ -58,36 +54,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         made.running.stop()
 
 
-async def storm(port: int) -> Counter[int]:
-    """A thousand calls: true ones, forged ones, malformed ones, and such about voices that do not exist."""
-    now = datetime.now(UTC)
-    true = json.dumps(webhook_call(webhook_alert(starts_at=now)))
-    unknown = json.dumps(webhook_call(webhook_alert(starts_at=now, voice="nobody")))
-    kinds = [(true, TOKEN), (true, "guessed"), ('{"version": "4", "alerts": [{]}', TOKEN), (unknown, TOKEN)]
-    requests = [as_request(*kinds[number % len(kinds)]) for number in range(CALLS)]
-    answers = await asyncio.gather(*(call(port, requests[number::CONNECTIONS]) for number in range(CONNECTIONS)))
-    return sum(answers, Counter())
-
-
-def as_request(body: str, token: str) -> bytes:
-    head = f"POST {PATH} HTTP/1.1\r\nHost: operator\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}"
-    return f"{head}\r\n\r\n{body}".encode()
-
-
-async def call(port: int, requests: list[bytes]) -> Counter[int]:
-    """All of them over one connection, without a client library: the storm should cost us less than the operator."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answers: Counter[int] = Counter()
-    for request in requests:
-        writer.write(request)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        await reader.readexactly(int(head.partition("content-length:")[2].split("\r\n")[0]))
-        answers[int(head.split()[1])] += 1
-    writer.close()
-    await writer.wait_closed()
-    return answers
-
-
 def test_a_storm_of_alerts_takes_one_revision_back_and_fails_nobody(machine: Machine) -> None:
     running = machine.running
     running.run("wait", "narrator", "--for", "condition=Promoted", "--timeout", "60s")
@@ -110,7 +76,7 @@ def test_a_storm_of_alerts_takes_one_revision_back_and_fails_nobody(machine: Mac
     listener.start()
     try:
         began = time.monotonic()
-        answers = asyncio.run(storm(machine.port))
+        answers = asyncio.run(storm(machine.port, token=TOKEN, key="default/narrator"))
         took_s = time.monotonic() - began
         eventually(lambda: running.voice()["status"]["phase"] == "Idle", within_s=60, what="the end of the rollback")
     finally:
