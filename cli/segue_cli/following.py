@@ -232,7 +232,7 @@ def status_line(voice: Document) -> str:
     parts = [f"{voice['key'].removeprefix('default/')}: {status['phase']}"]
     target = status.get("targetRevision") if status["phase"] != "Idle" else None
     if target:
-        parts.append(f"{short(origin(status))} -> {short(target)}")
+        parts.append(" -> ".join(map(short, direction(status))))
         parts += [f"{name} {text}" for name, text, _ in target_progress(voice)]
     else:
         parts.append(short(status.get("activeRevision")))
@@ -243,10 +243,12 @@ def status_line(voice: Document) -> str:
     return "  ".join(parts)
 
 
-def origin(status: Document) -> str | None:
-    """What is being replaced: from the flip on, that is no longer what is active."""
-    active: str | None = status.get("activeRevision")
-    return status.get("stableRevision") if active == status.get("targetRevision") else active
+def direction(status: Document) -> tuple[str | None, str | None]:
+    """From which revision to which it goes, outside of Idle. From the flip on, the new one is the active one."""
+    active, target = status.get("activeRevision"), status.get("targetRevision")
+    if status["phase"] == "RollingBack":
+        return target, active
+    return (status.get("stableRevision") if active == target else active), target
 
 
 def target_progress(voice: Document) -> list[tuple[str, str, float]]:

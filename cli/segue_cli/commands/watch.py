@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from segue_cli.console import rich_console, say_line
-from segue_cli.following import Lines, origin, target_progress
+from segue_cli.following import Lines, direction, target_progress
 from segue_cli.place import Place
 from segue_cli.revisions import clock, short
 from segue_cli.where import AllNamespacesOption
@@ -54,8 +54,7 @@ def _panel(voice: dict[str, Any]) -> Any:
     if status["phase"] == "Idle":
         title.append(f"  {short(status.get('activeRevision'))}")
     else:
-        title.append(f"  {short(origin(status))}")
-        title.append(f" -> {short(status.get('targetRevision'))}")
+        title.append(f"  {' -> '.join(map(short, direction(status)))}")
         rows += [_bar(name, text, fraction) for name, text, fraction in target_progress(voice)]
     if voice.get("isStuck"):
         rows.append(Text(voice["unseen"], style="yellow"))

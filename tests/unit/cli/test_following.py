@@ -150,6 +150,19 @@ def test_without_pods_the_counters_show_progress() -> None:
     assert "3 of 4 pods have it" in line
 
 
+@pytest.mark.parametrize(
+    ("phase", "active", "arrow"),
+    [
+        (Phase.CANARY, "v1", ("v1", "v2")),
+        (Phase.WATCHING, "v2", ("v1", "v2")),
+        (Phase.ROLLING_BACK, "v1", ("v2", "v1")),
+    ],
+)
+def test_the_arrow_shows_where_it_goes(phase: Phase, active: str, arrow: tuple[str, str]) -> None:
+    line = status_line(seen("v2", rolling("v2", "v1", phase=phase, active_revision=revision(active))))
+    assert " -> ".join(revision(each)[:10] for each in arrow) in line
+
+
 def test_each_line_and_each_event_is_said_once() -> None:
     said: list[str] = []
     lines = Lines(said.append)
