@@ -15,7 +15,7 @@ from bench.harness import free_ports
 from tests.support.cluster import TestCluster
 from tests.support.kubernetes_bodies import manifest, spec
 from tests.support.pods.kube import Kube
-from tests.support.pods.operator_process import OperatorProcess, holder_of
+from tests.support.pods.operator_process import SYSTEM_NAMESPACE, OperatorProcess, holder_of
 from tests.support.pods.rights import install_rights, operator_kubeconfig
 from tests.support.running import eventually
 
@@ -24,6 +24,7 @@ from segue_operator.kubernetes.api import voice_path
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process]
 
+DEPLOY = Path(__file__).parents[3] / "deploy"
 SOON_S = 30.0
 HANDOVER_S = 3.0
 
@@ -63,6 +64,12 @@ def status_of(kube: Kube, key: str) -> dict[str, Any]:
     return dict((kube.get(voice_path(key)) or {}).get("status") or {})
 
 
+def voices_of(operator: OperatorProcess) -> int:
+    """How many it follows, by its own account."""
+    lines = httpx.get(f"http://127.0.0.1:{operator.port}/metrics").text.splitlines()
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("segue_operator_voices{"))
+
+
 @contextlib.contextmanager
 def frozen(operator: OperatorProcess) -> Iterator[None]:
     """Stopped by SIGSTOP in the block: what happens there, no watch tells."""
@@ -91,7 +98,7 @@ def test_it_follows_voices_and_leaves_nothing_in_them(
 
     cluster.kubectl("-n", namespace, "delete", "voicemodel", "narrator", "--wait=true")
     assert kube.get(voice_path(key)) is None
-    assert not any("Forbidden" in line["message"] for line in logged(operator))
+    assert not any("orbidden" in line["message"] for line in logged(operator))
 
 
 def test_probes_and_figures(kube: Kube, operator: OperatorProcess) -> None:
@@ -103,6 +110,45 @@ def test_probes_and_figures(kube: Kube, operator: OperatorProcess) -> None:
     assert 'segue_operator_api_requests_total{code="200",verb="GET"}' in figures
     assert 'segue_operator_watch_restarts_total{watch="voices"} 0.0' in figures
     assert httpx.post(f"{url}/v1/hooks/alertmanager", json={}).status_code == 404, "no hooks are configured"
+
+
+def test_a_mistake_is_told_where_kubectl_describe_shows_it(
+    cluster: TestCluster, kube: Kube, operator: OperatorProcess
+) -> None:
+    namespace = cluster.new_namespace("told")
+    operator.stop()
+    operator.settings = {"fleets": {"gold": {"namespace": "elsewhere", "podSelector": {"app": "tts"}}}}
+    operator.start_leading(kube)
+    apply(cluster, manifest("narrator", namespace, spec("a", fleet="gold")))
+
+    def described() -> str:
+        return cluster.kubectl("-n", namespace, "describe", "voicemodel", "narrator").stdout
+
+    eventually(lambda: "InvalidSpec" in described(), within_s=SOON_S, what="an Event tells")
+    assert "fleet gold serves no voices of namespace" in described()
+    assert status_of(kube, f"{namespace}/narrator") == {}
+
+
+def test_an_operator_of_one_namespace_needs_no_more_than_its_role(
+    cluster: TestCluster, kube: Kube, operator: OperatorProcess
+) -> None:
+    operator.stop()
+    ours, theirs = cluster.new_namespace("ours"), cluster.new_namespace("theirs")
+    text = (DEPLOY / "namespaced" / "rights.yaml").read_text()
+    account = f"operator-{ours}"
+    text = text.replace("namespace: voices", f"namespace: {ours}").replace("segue-operator-lease", f"{account}-lease")
+    text = text.replace("name: segue-operator\n", f"name: {account}\n")
+    cluster.kubectl("apply", "-f", "-", input=text)
+    operator.kubeconfig = cluster.kubeconfig_of_service_account(SYSTEM_NAMESPACE, account)
+    operator.settings = {"namespaces": [ours]}
+    operator.start_leading(kube)
+    for namespace in (ours, theirs):
+        apply(cluster, manifest("narrator", namespace, spec("a")))
+    eventually(
+        lambda: status_of(kube, f"{ours}/narrator").get("reason") == "NoPods", within_s=SOON_S, what="it serves its own"
+    )
+    assert status_of(kube, f"{theirs}/narrator") == {}
+    assert not any("orbidden" in line["message"] for line in logged(operator))
 
 
 def test_sigterm_gives_the_lease_back(kube: Kube, operator: OperatorProcess) -> None:
@@ -123,12 +169,11 @@ def test_an_api_server_that_was_away_is_followed_again(
         apply(own_cluster, manifest(name, namespace, spec("a")))
     for key in (kept, gone):
         eventually(lambda key=key: status_of(kube, key).get("reason") == "NoPods", within_s=SOON_S, what=f"{key} seen")  # type: ignore[misc]
+    before = voices_of(operator)
     with frozen(operator):
         own_cluster.kubectl("-n", namespace, "delete", "voicemodel", "gone")
         apply(own_cluster, manifest("kept", namespace, spec("a", rollout={"paused": True})))
         own_cluster.stop_api_server()
         own_cluster.start_api_server()
     eventually(lambda: status_of(kube, kept).get("reason") == "Paused", within_s=2 * SOON_S, what="the edit is seen")
-    voices = 'segue_operator_voices{phase="Idle"} 1.0'
-    url = f"http://127.0.0.1:{operator.port}/metrics"
-    eventually(lambda: voices in httpx.get(url).text, within_s=2 * SOON_S, what="the deleted one is let go")
+    eventually(lambda: voices_of(operator) == before - 1, within_s=2 * SOON_S, what="the deleted one is let go")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from kubernetes.aio.client import ApiClient, Configuration
@@ -13,6 +14,12 @@ from segue_operator.kubernetes.api import ANSWER_S, JSON, Api, Body
 Answer = Callable[[str, str, Any], Body]
 
 
+@cache
+def _client() -> ApiClient:
+    """One that nothing is ever sent by; making one reads all of the system's certificates."""
+    return ApiClient(Configuration())
+
+
 async def _nothing() -> None:
     """Credentials are as they were."""
 
@@ -21,7 +28,7 @@ class ScriptedApi(Api):
     """Answers by a function of verb, path and body, which may raise what `Api.call` raises."""
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(client=ApiClient(Configuration()), renew=_nothing)
+        super().__init__(client=_client(), renew=_nothing)
         self.answer = answer
         self.calls: list[tuple[str, str, Any]] = []
 
