@@ -16,6 +16,7 @@ _QUIET = {
     "watchfiles.main": logging.WARNING,
     "kopf": logging.WARNING,
     "kopf._core.reactor.running": logging.ERROR,  # warns at each start that signals are left to us
+    "kopf._cogs.clients": logging.CRITICAL,  # every attempt of every watch while the API server is away; we say it once
 }
 """Libraries that say more than anybody wants to read, and from which level on they may."""
 

@@ -49,6 +49,7 @@ class Lister:
     held: Callable[[], Iterable[Holding]]
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
     _pods_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _complaint: str = ""
 
     def request(self) -> None:
         """There was a gap: list again soon."""
@@ -90,9 +91,11 @@ class Lister:
             try:
                 await self.reconcile()
             except SegueError as error:
-                logger.warning("cannot hold what is known against the API server: %s", error)
+                self._complain(f"cannot hold what is known against the API server: {error}")
                 await asyncio.sleep(LONGEST_RETRY_S)
                 self._asked.set()
+            else:
+                self._complaint = ""
 
     async def _look_for_orphans(self) -> None:
         while True:
@@ -105,6 +108,12 @@ class Lister:
                 logger.warning("cannot tell whether what pods hold still exists: %s", error)
                 self._pods_changed.set()
             await asyncio.sleep(ORPHANS_PAUSE_S)
+
+    def _complain(self, complaint: str) -> None:
+        """Say what is wrong once, not every ten seconds."""
+        if complaint != self._complaint:
+            logger.warning("%s", complaint)
+        self._complaint = complaint
 
     async def reconcile(self) -> None:
         """One look at everything's metadata."""
