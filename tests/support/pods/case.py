@@ -43,11 +43,15 @@ class Case:
         return voice
 
     def speaking(self, *policies: Mapping[str, Any], first: Version | None = None) -> tuple[Voice, str]:
-        """A voice whose first version is confirmed, with listeners; and that version's revision."""
-        voice = self.voice(*policies)
+        """A voice whose first version is confirmed, with listeners; and that version's revision.
+
+        The policies are laid over afterwards: a first version has nobody to be careful for.
+        """
+        voice = self.voice()
         revision = voice.apply(first or self.fresh())
         voice.wait_promoted(revision)
         self.stage.wait_serving(voice.key, revision)
+        voice.follow(*policies)
         self.listen(voice)
         return voice, revision
 

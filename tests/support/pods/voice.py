@@ -92,6 +92,12 @@ class Voice:
         """Merge into the spec."""
         return self.kube.patch(self.path, {"spec": dict(spec)})
 
+    def follow(self, *policies: Mapping[str, Any]) -> None:
+        """Write these policies into the spec, and into every manifest from now on."""
+        self.policies += policies
+        for policy in policies:
+            self.patch(policy)
+
     def annotate(self, **tokens: str) -> None:
         """Set `segue.dev/NAME` annotations: promote, retry, rollback."""
         annotations = {f"segue.dev/{name}": value for name, value in tokens.items()}

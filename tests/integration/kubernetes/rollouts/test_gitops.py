@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)
 EVERY_S = 5.0
 ROUNDS = 5
 MIXED_TEXTS = tuple(text for pair in zip(STATEMENTS, QUESTIONS, strict=True) for text in pair)
-OPEN_WATCH = {"watch": {"duration": "60s", "sustainedFor": "5s"}}
+OPEN_WATCH = {"watch": {"duration": "20s", "sustainedFor": "5s"}}
 
 
 @dataclass
@@ -57,10 +57,11 @@ def healing(voice: Voice, text: str, manager: str | None) -> Iterator[SelfHeal]:
 @pytest.mark.parametrize("manager", [None, "argocd-controller"], ids=["client-side", "server-side"])
 def test_a_bad_manifest_is_applied_again_and_again(case: Case, manager: str | None) -> None:
     wardrobe = case.stage.wardrobe
-    voice = case.voice(OPEN_WATCH)
+    voice = case.voice()
     first = voice.apply(wardrobe.narrator, manager=manager)
     voice.wait_promoted(first)
     case.stage.wait_serving(voice.key, first)
+    voice.policies = (OPEN_WATCH,)
     case.listen(voice, texts=MIXED_TEXTS)
     bad = wardrobe.fails_on_questions
     with healing(voice, voice.manifest(bad), manager) as tool:

@@ -52,8 +52,7 @@ def test_create_and_update(case: Case) -> None:
     ids=["Preloading", "Verifying", "Canary", "Flipping", "Watching"],
 )
 def test_superseded_in(case: Case, phase: Phase, policy: Mapping[str, Any]) -> None:
-    voice, first = case.speaking()
-    voice.patch(policy)
+    voice, first = case.speaking(policy)
     second = voice.edit(case.fresh())
     voice.wait_phase(phase, target=second)
     third = voice.edit(case.fresh())
@@ -90,8 +89,7 @@ def test_paused_before_it_begins_and_in_the_canary(case: Case) -> None:
 
 
 def test_promoted_by_a_person(case: Case) -> None:
-    voice, first = case.speaking()
-    voice.patch({**MANUAL, "watch": {"duration": "10m"}})
+    voice, first = case.speaking(MANUAL, {"watch": {"duration": "10m"}})
     second = voice.edit(case.fresh())
     voice.wait_reason("AwaitingApproval")
     case.heard(voice, first)

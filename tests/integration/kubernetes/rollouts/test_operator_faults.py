@@ -28,7 +28,7 @@ POD_SETTINGS = {"outOfReachS": 8}
 OUTAGE_S = 60.0
 HANDOVER_S = 2.0
 MIXED_TEXTS = tuple(text for pair in zip(STATEMENTS, QUESTIONS, strict=True) for text in pair)
-OPEN_WATCH: Mapping[str, Any] = {"watch": {"duration": "60s", "sustainedFor": "5s"}}
+OPEN_WATCH: Mapping[str, Any] = {"watch": {"duration": "20s", "sustainedFor": "5s"}}
 MANUAL: Mapping[str, Any] = {"rollout": {"approval": "Manual"}}
 ALL_AT_ONCE: Mapping[str, Any] = {"rollout": {"preloadWaves": ["100%"]}}
 
@@ -198,7 +198,7 @@ def test_the_api_server_is_away_for_a_minute_in_each_phase(case: Case) -> None:
         voice.apply(case.fresh())
     for phase, voice in voices.items():
         voice.wait(lambda seen: seen.status.stable_revision is not None, what="its first version is confirmed")
-        voice.patch(policies[phase])
+        voice.follow(policies[phase])
         case.listen(voice, rate_per_s=1.0)
     targets: dict[Phase, str] = {}
     for phase in (Phase.VERIFYING, Phase.FLIPPING, Phase.CANARY):

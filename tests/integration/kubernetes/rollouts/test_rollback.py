@@ -19,14 +19,23 @@ pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 MIXED_TEXTS = tuple(text for pair in zip(STATEMENTS, QUESTIONS, strict=True) for text in pair)
-OPEN_WATCH: Mapping[str, Any] = {"watch": {"duration": "60s", "sustainedFor": "5s"}}
+OPEN_WATCH: Mapping[str, Any] = {"watch": {"duration": "20s", "sustainedFor": "5s"}}
 CONFIRMED_SOON: Mapping[str, Any] = {"watch": {"duration": "3s", "sustainedFor": "2s"}}
+MEASURABLE: Mapping[str, Any] = {
+    "verification": {
+        "cases": [
+            {"text": "A voice should change the way a day does, so slowly that nobody can name the minute."},
+            {"text": "On the third of May, the harbour was closed for nineteen hours."},
+        ]
+    }
+}
+"""Ten seconds of speech: less cannot be compared with a reference."""
 REVERTED = ("weights", "reference", "options")
 
 
 def content(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a revert writes, of an object or of a manifest."""
-    return {field: document["spec"].get(field) for field in REVERTED}
+    """What a revert writes, of an object or of a manifest, which leaves defaults out."""
+    return {field: document["spec"].get(field) or None for field in REVERTED}
 
 
 def begin(case: Case, *policies: Mapping[str, Any], first: Version | None = None) -> tuple[Voice, str]:
@@ -64,7 +73,7 @@ def test_watch_trips_and_reverts_the_cr(case: Case) -> None:
 
 def test_fields_that_the_bad_version_added_are_taken_away(case: Case) -> None:
     wardrobe = case.stage.wardrobe
-    voice, first = begin(case, OPEN_WATCH)
+    voice, first = begin(case, OPEN_WATCH, MEASURABLE)
     before = voice.object()
     added = wardrobe.fails_on_questions.with_content("added", reference=wardrobe.reference, options={"speed": 1.1})
     bad = voice.apply(added)
@@ -81,7 +90,7 @@ def test_fields_that_the_bad_version_added_are_taken_away(case: Case) -> None:
 def test_a_union_that_changed_goes_back_to_its_old_kind(case: Case) -> None:
     wardrobe = case.stage.wardrobe
     measured = wardrobe.narrator.with_content("with a speed", options={"speed": 1.0})
-    voice, first = begin(case, OPEN_WATCH, first=measured)
+    voice, first = begin(case, OPEN_WATCH, MEASURABLE, first=measured)
     before = voice.object()
     nonsense = wardrobe.livelier.with_content("nonsense", options={"speed": "fast"}, reference=wardrobe.reference)
     bad = voice.apply(nonsense, {"verification": {"minSimilarity": "auto"}})
