@@ -24,7 +24,7 @@ from segue.engine import (
     Synthesizer,
     VoiceView,
 )
-from segue.errors import SynthesisError, WeightsError
+from segue.errors import InvalidVoiceModel, SynthesisError, WeightsError
 from segue_cli.measure.mixed import Rendering
 from segue_cli.measure.shots import Shot
 from segue_engines.demo import DemoEngine
@@ -126,6 +126,6 @@ class Renderings:
         try:
             local = self.local(voice, revision)
             samples = local.speak(text, seed=seed)
-        except (SynthesisError, WeightsError):
-            return None  # a text that this revision breaks on, or files that were refused
+        except (SynthesisError, WeightsError, InvalidVoiceModel):
+            return None  # a text that this revision breaks on, or files or options that were refused
         return Rendering(revision=revision, samples=samples, rate_hz=local.rate_hz, pilots_hz=local.pilots_hz)
