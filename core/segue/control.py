@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -209,8 +210,9 @@ class SidecarClient:
         term
             The leader's; sending it counts as contact for the dead-man rule.
         """
-        query = [("wait", f"{wait_s:g}s"), *([("since", since)] if since else []), *(("voice", one) for one in voices)]
-        answer = await self._send("GET", f"/v1/state?{urlencode(query)}", headers=_term(term), extra_s=wait_s)
+        query = [f"wait={wait_s:g}s", *([f"since={_quoted(since)}"] if since else [])]
+        query += [f"voice={_quoted(voice)}" for voice in voices]
+        answer = await self._send("GET", f"/v1/state?{'&'.join(query)}", headers=_term(term), extra_s=wait_s)
         if answer.status == httpx.codes.NOT_MODIFIED:
             return None
         found = _read(StateDocument, answer)
@@ -406,6 +408,11 @@ def _read(model: type[_Model], response: Answer) -> _Model:
         raise ControlUnreachable(f"the sidecar's answer is no {model.__name__}: {error}") from error
 
 
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
 def _term(term: int | None) -> dict[str, str]:
     return {} if term is None else {HEADER_TERM: str(term)}
 
@@ -414,6 +421,7 @@ def _command(fence: Fence, voice_uid: str) -> dict[str, str]:
     return {HEADER_FENCE: str(fence), HEADER_VOICE_UID: voice_uid, HEADER_TERM: str(fence.term)}
 
 
+@lru_cache(maxsize=4096)
 def _voice_path(voice: str) -> str:
     namespace, _, name = voice.partition("/")
     if not namespace or not name:
@@ -421,5 +429,6 @@ def _voice_path(voice: str) -> str:
     return f"/v1/voices/{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
+@lru_cache(maxsize=4096)
 def _revision_path(voice: str, revision: str) -> str:
     return f"{_voice_path(voice)}/revisions/{quote(revision, safe='')}"

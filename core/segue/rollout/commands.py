@@ -111,11 +111,11 @@ def lead_to(
     previous
         The way back that must be resident first, while a watch is open.
     """
-    proven = [pod for pod in pods if is_proven(view, pod, source.revision)]
-    commands = [
-        *ensure(pods, source),
-        *_prove_served(view, [pod for pod in pods if pod not in proven], source.revision),
-    ]
+    proven: list[PodView] = []
+    unproven: list[PodView] = []
+    for pod in pods:
+        (proven if is_proven(view, pod, source.revision) else unproven).append(pod)
+    commands = [*ensure(pods, source), *_prove_served(view, unproven, source.revision)]
     if previous is not None and (way_back := view.source(previous)) is not None:
         commands += ensure(proven, way_back)
         proven = [pod for pod in proven if pod.has_ready(previous)]

@@ -99,3 +99,18 @@ def describe(command: Command) -> str:
             return f"let {command.revision[:10]} go"
         case _:
             assert_never(command)
+
+
+def revision_in(command: Command) -> str | None:
+    """The revision that a command is about, for the log."""
+    match command:
+        case EnsureRevision():
+            return command.source.revision
+        case RunProbe() | DropRevision():
+            return command.revision
+        case SetPointer():
+            return command.candidate or command.active
+        case ConfirmWatch():
+            return None
+        case _:
+            assert_never(command)

@@ -6,10 +6,8 @@ says most, half of that trip is what we do not know, and what was known a while 
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-KEPT = 8
 MAX_UNCERTAINTY_NS = 10_000_000
 """Beyond 10 ms a flip at an instant means nothing: it is stored on arrival."""
 
@@ -36,38 +34,36 @@ class _Sample:
 class ClockOffset:
     """Offset of a pod's CLOCK_REALTIME against ours, in nanoseconds."""
 
-    _samples: deque[_Sample] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _best: _Sample | None = None
 
     def add(self, *, sent_ns: int, received_ns: int, pod_ns: int) -> None:
         """Note one answer: our clock before and after, the pod's in between.
 
-        Samples that the new one contradicts were taken before one of the clocks was set: they are forgotten.
+        It takes the place of what was known where it says more, and where it contradicts it: then one of the clocks
+        was set.
         """
-        trip = received_ns - sent_ns
-        if trip < 0 or pod_ns <= 0:
+        trip_ns = received_ns - sent_ns
+        if trip_ns < 0 or pod_ns <= 0:
             return
-        sample = _Sample(received_ns, trip, pod_ns - (sent_ns + trip // 2))
-        self._samples = deque((one for one in self._samples if one.agrees_with(sample)), maxlen=KEPT)
-        self._samples.append(sample)
+        sample = _Sample(received_ns, trip_ns, pod_ns - (sent_ns + trip_ns // 2))
+        best = self._best
+        if (
+            best is None
+            or sample.uncertainty_ns(received_ns) <= best.uncertainty_ns(received_ns)
+            or not best.agrees_with(sample)
+        ):
+            self._best = sample
 
     @property
     def offset_ns(self) -> int:
-        """Pod minus ours, from the best sample; 0 before the first."""
-        best = self._best()
-        return best.offset_ns if best is not None else 0
+        """Pod minus ours; 0 before the first answer."""
+        return self._best.offset_ns if self._best is not None else 0
 
     def uncertainty_ns(self, now_ns: int) -> int | None:
-        """What the offset may be wrong by at this time of ours; None before the first sample."""
-        best = self._best()
-        return best.uncertainty_ns(now_ns) if best is not None else None
+        """What the offset may be wrong by at this time of ours; None before the first answer."""
+        return self._best.uncertainty_ns(now_ns) if self._best is not None else None
 
     def usable(self, now_ns: int) -> bool:
         """Whether an instant can be named in the pod's clock."""
         uncertainty = self.uncertainty_ns(now_ns)
         return uncertainty is not None and uncertainty <= MAX_UNCERTAINTY_NS
-
-    def _best(self) -> _Sample | None:
-        if not self._samples:
-            return None
-        latest_ns = self._samples[-1].taken_ns
-        return min(self._samples, key=lambda one: one.uncertainty_ns(latest_ns))

@@ -55,6 +55,8 @@ class Company:
     on_change
         Called with the voices whose state is another one than before; None when the pod came into or fell out of
         reach, or changed as a whole.
+    on_held
+        Called where a pod begins or ceases to hold a voice.
     on_dropped
         Called where a pod says that it did not carry out an armed flip.
     reads
@@ -64,6 +66,7 @@ class Company:
     term: Callable[[], int]
     idle_poll_s: float
     on_change: Callable[[Pod, frozenset[str] | None], None]
+    on_held: Callable[[Pod, str], None]
     on_dropped: Callable[[Pod, str, ArmedOutcome], None]
     reads: asyncio.Semaphore
     standings: Standings
@@ -142,6 +145,10 @@ class Pod:
         held = self.voices.get(voice)
         return held.standing if held is not None and held.standing.uid == voice_uid else ABSENT
 
+    def serves(self, voice: str, voice_uid: str) -> bool:
+        """Whether the voice lives here, and the pod can be asked for it."""
+        return self.identity is not None and self.standing(voice, voice_uid).pointer.active is not None
+
     def _described(self, facts: PodFacts, standing: Standing, engine: str, windows: Windows | None) -> PodView:
         assert self.identity is not None
         return view_standing(facts, self.identity, standing, engine=engine, windows=windows)
@@ -212,10 +219,11 @@ class Pod:
         if self.is_current(voice) or self.client is None or self._mistaken or (self.polled and self.identity is None):
             return
         try:
-            if self.identity is None:
-                await self._read_whole()
-            else:
-                await self._read_part(frozenset({voice}), since=None, wait_s=0.0)
+            async with self.company.reads:
+                if self.identity is None:
+                    await self._read_whole()
+                else:
+                    await self._read_part(frozenset({voice}), since=None, wait_s=0.0)
         except SegueError as error:
             self._lost(error)
 
@@ -333,10 +341,13 @@ class Pod:
             self.company.on_dropped(self, name, outcome)
 
     def _put(self, name: str, held: Held | None) -> None:
+        held_before = name in self.voices
         if held is None:
             self.voices.pop(name, None)
         else:
             self.voices[shared(name)] = held
+        if held_before is not (held is not None):
+            self.company.on_held(self, shared(name))
 
     def _mistake(self, error: SegueError) -> None:
         """Another pod has this address: ours is out of reach until the cluster says where it is."""

@@ -74,7 +74,7 @@ class SidecarFleet:
     idle_poll_s: float = 60.0
     pods: dict[str, Pod] = field(default_factory=dict)
     _groups: dict[FleetKey, Group] = field(default_factory=dict)
-    _followed: dict[str, FleetKey | None] = field(default_factory=dict)
+    _followed: set[str] = field(default_factory=set)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _running: asyncio.TaskGroup | None = None
     _refusals: Refusals = field(default_factory=Refusals)
@@ -90,6 +90,7 @@ class SidecarFleet:
             term=self.term,
             idle_poll_s=self.idle_poll_s,
             on_change=self._pod_changed,
+            on_held=lambda pod, voice: self._groups[pod.record.fleet].note_holder(voice, pod),
             on_dropped=self._flip_dropped,
             reads=reads,
             standings=Standings(),
@@ -119,12 +120,9 @@ class SidecarFleet:
         client = self.connect(record) if record.url else None
         pod = Pod(record=record, client=client, company=self._company)
         _keep_time(pod)
-        group = self._groups.setdefault(record.fleet, Group(wake=self.on_change))
+        group = self._group(record.fleet)
         self.pods[pod.uid] = pod
         group.add(pod)
-        for voice, fleet in self._followed.items():
-            if fleet == record.fleet:
-                pod.follow(voice, closely=True)
         if self._running is not None:
             self._begin(pod, self._running)
         group.changed(pod, None)
@@ -177,7 +175,10 @@ class SidecarFleet:
             return ()
         if self._running is not None:
             await group.first_look(FIRST_LOOK_S)
-        return await self._views(voice, group.sorted(), evidence=evidence)
+        if voice.key in self._followed:
+            for pod in group.involved(voice):
+                pod.follow(voice.key, closely=True)
+        return await self._views(voice, group.concerned(voice), evidence=evidence)
 
     async def _views(self, voice: VoiceModel, pods: Sequence[Pod], *, evidence: bool) -> tuple[PodView, ...]:
         key, uid, engine = voice.key, voice.metadata.uid, voice.spec.engine.value
@@ -192,28 +193,29 @@ class SidecarFleet:
         return tuple(self._refusals.apply(view, key) for view in views)
 
     def _group_of(self, voice: VoiceModel) -> Group | None:
-        """The fleet of a voice; what was asked to be followed is followed there from now on."""
         fleet = self.select(voice)
-        group = self._groups.setdefault(fleet, Group(wake=self.on_change)) if fleet is not None else None
-        if group is not None:
-            group.note(voice)
-        if voice.key in self._followed and self._followed[voice.key] != fleet:
-            self._follow_in(self._followed[voice.key], voice.key, closely=False)
-            self._followed[voice.key] = fleet
-            self._follow_in(fleet, voice.key, closely=True)
+        if fleet is None:
+            return None
+        group = self._group(fleet)
+        group.note(voice)
         return group
 
-    def follow(self, key: str, *, closely: bool) -> None:
-        """See `ports.Fleet`. The first look at a voice says in which fleet."""
-        if closely:
-            self._followed.setdefault(key, None)
-        elif key in self._followed:
-            self._follow_in(self._followed.pop(key), key, closely=False)
+    def _group(self, fleet: FleetKey) -> Group:
+        if fleet not in self._groups:
+            self._groups[fleet] = Group(wake=self._tell_changed)
+        return self._groups[fleet]
 
-    def _follow_in(self, fleet: FleetKey | None, key: str, *, closely: bool) -> None:
-        group = self._groups.get(fleet) if fleet is not None else None
-        if group is not None:
-            group.follow(key, closely=closely)
+    def _tell_changed(self, voices: frozenset[str]) -> None:
+        self.on_change(voices)
+
+    def follow(self, key: str, *, closely: bool) -> None:
+        """See `ports.Fleet`. Each look at the voice says on which pods."""
+        if closely:
+            self._followed.add(key)
+        elif key in self._followed:
+            self._followed.discard(key)
+            for pod in self.pods.values():
+                pod.follow(key, closely=False)
 
     def held(self) -> frozenset[Holding]:
         """What all pods hold, as far as it is known."""
@@ -282,12 +284,16 @@ class SidecarFleet:
         unknown = [pod for pod in group.sorted() if pod.identity is None and pod.record.url] if group else []
         holders = self._holders(voice)
         done = [await self._release_on(pod, voice, next_fence) for pod in holders]
-        return all(done) and not [pod for pod in unknown if pod not in holders]
+        released = all(done) and not [pod for pod in unknown if pod not in holders]
+        if released and group is not None:
+            group.forget(voice.key)
+        return released
 
     def _holders(self, voice: VoiceModel) -> list[Pod]:
         """Pods of whatever fleet that are known to hold this incarnation of the voice."""
         key, uid = voice.key, voice.metadata.uid
-        return sorted((pod for pod in self.pods.values() if pod.standing(key, uid).uid), key=lambda pod: pod.uid)
+        holders = [pod for group in self._groups.values() for pod in group.holders(key)]
+        return [pod for pod in holders if pod.standing(key, uid).uid]
 
     async def _release_on(self, pod: Pod, voice: VoiceModel, next_fence: Callable[[], Fence]) -> bool:
         await pod.renew(voice.key)
