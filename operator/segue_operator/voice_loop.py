@@ -21,7 +21,7 @@ from segue.model import Status, VoiceModel
 from segue.rollout import Action, Command, Needs, PodView, Snapshot, needs, next_action
 from segue.wire import Fence
 from segue_operator.desired import NoDesiredSet
-from segue_operator.fleet.sidecars import describe
+from segue_operator.fleet.carrying import describe, revision_in
 from segue_operator.leader import Fences, NotLeading
 from segue_operator.ports import Clock, Cluster, DesiredSet, Events, Fleet, Triggers, WriteConflict
 from segue_operator.slots import QUEUED_REASON, SlotBook
@@ -197,7 +197,7 @@ class VoiceLoop:
         return failed
 
     async def _send(self, command: Command, pod: str, voice: VoiceModel) -> str | None:
-        extra = {"voice": self.key, "pod": pod}
+        extra = {"voice": self.key, "pod": pod, "revision": revision_in(command)}
         try:
             fence = await self._send_fenced(command, pod, voice)
         except SegueError as error:

@@ -67,6 +67,8 @@ class ClusterEvents:
         From a voice's key to the reference that an Event carries; None where the object is not known.
     identity
         Which operator says it.
+    revision_of
+        The revision that a voice is about at the moment, for the log.
     dropped
         Lines that found no room, for the metrics.
     """
@@ -75,6 +77,7 @@ class ClusterEvents:
     regarding: Callable[[str], Body | None]
     identity: str
     now: Callable[[], datetime]
+    revision_of: Callable[[str], str | None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
     dropped: int = 0
     posted: int = 0
@@ -85,7 +88,8 @@ class ClusterEvents:
     def publish(self, voice: str | None, event: Event) -> None:
         """Log it, and queue it for the API server where it is about a voice that is there."""
         level = logging.WARNING if event.warning else logging.INFO
-        extra = {"voice": voice, "reason": event.reason}
+        revision = self.revision_of(voice) if voice is not None else None
+        extra = {"voice": voice, "reason": event.reason, "revision": revision}
         logger.log(level, "%s: %s: %s", voice or "-", event.reason, event.message, extra=extra)
         about = self.regarding(voice) if voice is not None else None
         if about is not None:

@@ -91,7 +91,11 @@ class Operator:
             scheme="http" if config.tls is None else "https",
         )
         self._events = ClusterEvents(
-            api=api, regarding=self._cluster.reference_to, identity=identity, now=self._clock.now
+            api=api,
+            regarding=self._cluster.reference_to,
+            identity=identity,
+            now=self._clock.now,
+            revision_of=self._cluster.revision_of,
         )
         self._lister = Lister(
             api=api, cluster=self._cluster, pods=self._pods, watches=watches_of(config), held=self._held

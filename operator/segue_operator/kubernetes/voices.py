@@ -197,6 +197,11 @@ class KubernetesCluster:
         uid = body["metadata"]["uid"] if body is not None else gone.metadata.uid if gone is not None else ""
         return {"apiVersion": API_VERSION, "kind": KIND, "namespace": namespace, "name": name, "uid": uid}
 
+    def revision_of(self, key: str) -> str | None:
+        """What the voice is about, as far as its status was seen: what is rolled out, else what is served."""
+        status = (self.seen.bodies.get(key) or {}).get("status") or {}
+        return status.get("targetRevision") or status.get("activeRevision")
+
     # --- reading --------------------------------------------------------------------------------------------------
 
     def _current(self, key: str, body: Body) -> VoiceModel | None:
