@@ -64,11 +64,18 @@ class CrashSwitch:
 
 
 class FakeCluster:
-    """VoiceModels of a cluster, by `namespace/name`."""
+    """VoiceModels of a cluster, by `namespace/name`.
+
+    Attributes
+    ----------
+    on_status
+        Called after each status write with what was written.
+    """
 
     def __init__(self, crash: CrashSwitch | None = None) -> None:
         self.crash = crash or CrashSwitch()
         self.down = False
+        self.on_status: Callable[[Mapping[str, Any]], None] = lambda status: None
         self._objects: dict[str, dict[str, Any]] = {}
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
@@ -143,7 +150,9 @@ class FakeCluster:
     def _write_status(self, key: str, status: dict[str, Any], resource_version: str) -> str:
         stored = self._checked(key, resource_version)
         stored["status"] = copy.deepcopy(status)
-        return self._touch(stored)
+        version = self._touch(stored)
+        self.on_status(status)
+        return version
 
     def _patch_spec(self, key: str, fields: Mapping[str, Any], uid: str, resource_version: str) -> str:
         stored = self._checked(key, resource_version)

@@ -9,6 +9,7 @@ import copy
 import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from segue_operator.kubernetes.api import ApiRefused, ApiUnavailable, Listing, ObjectConflict, ObjectNotFound
@@ -122,7 +123,7 @@ class FakeApi:
 
     async def call(self, verb: str, path: str, *, body: Any = None, answer_s: float = 15.0) -> Body:
         """As `Api.call`."""
-        return await self.deliver(lambda: self.objects.call(verb, path, body))
+        return await self.deliver(partial(self.objects.call, verb=verb, path=path, body=body))
 
     async def list_all(self, path: str, *, selector: str = "", metadata_only: bool = False) -> Listing:
         """As `Api.list_all`."""

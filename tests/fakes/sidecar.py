@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from tests.fakes.clock import FakeClock
 
@@ -234,6 +235,10 @@ class FakeSidecar:
         for voice in self._voices.values():
             voice.armed = None
 
+    def voices(self) -> dict[str, str]:
+        """Uids by voice, for what a fleet learns of voices that are gone."""
+        return {key: voice.uid for key, voice in self._voices.items()}
+
     def holds(self, key: str) -> dict[str, RevisionPhase]:
         """Revisions of a voice, for assertions."""
         voice = self._voices.get(key)
@@ -380,7 +385,7 @@ class FakeSidecar:
             return ()
         errors = int(requests * self.others_error_rate)
         starts = range((now_s - 600) // BUCKET_S * BUCKET_S, now_s, BUCKET_S)
-        return tuple(OthersWindow(start_s=start, requests=requests, errors=errors) for start in starts)
+        return tuple(_others_window(start, requests, errors) for start in starts)
 
     def _dead_man(self, key: str, voice: _Voice) -> None:
         watch = voice.watch
@@ -424,3 +429,9 @@ class FakeSidecar:
             progress=Progress(fraction=1.0 if held.phase is RevisionPhase.READY else 0.0),
             report=held.report,
         )
+
+
+@lru_cache(maxsize=4096)
+def _others_window(start_s: int, requests: int, errors: int) -> OthersWindow:
+    """The same bucket is read many times, by many pods."""
+    return OthersWindow(start_s=start_s, requests=requests, errors=errors)

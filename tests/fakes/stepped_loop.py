@@ -16,21 +16,29 @@ MOST_STEPS = 100_000
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is somebody else's, and that never waits."""
+    """An event loop whose time is somebody else's, and that never waits.
+
+    Attributes
+    ----------
+    frozen
+        Stopped where it is, as by SIGSTOP; may be set by what runs in it.
+    """
 
     def __init__(self, time_s: Callable[[], float]) -> None:
         self._time_s = time_s
         self._skew_s = 0.0
+        self.frozen = False
         super().__init__()
+        self._clock_resolution = 1e-6  # unix seconds as floats are no finer
 
     @override
     def time(self) -> float:
         return self._time_s() + self._skew_s
 
     def run_due(self) -> None:
-        """Run everything that can run now, and what follows from it."""
+        """Run everything that can run now, and what follows from it; nothing while `frozen`."""
         for _ in range(MOST_STEPS):
-            if not self._has_work():
+            if self.frozen or not self._has_work():
                 return
             self.call_soon(self.stop)
             self.run_forever()
@@ -38,6 +46,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 
     def end(self) -> None:
         """End all tasks. For a SIGKILL cut their connections first, so that nothing that they do has an effect."""
+        self.frozen = False
         for _ in range(10):
             for task in asyncio.all_tasks(self):
                 task.cancel()

@@ -246,23 +246,25 @@ class World:
         fence = Fence(self._term, self._sequence)
         self.commands.append((self.clock.now(), uid, command))
         try:
-            self._dispatch(command, pod.sidecar, voice, fence)
+            dispatch(command, pod.sidecar, voice, fence)
         except CommandRefused as refusal:
             self.refusals.append(refusal)
         except Unreachable:
             return
         self._sent[uid] = fence
 
-    def _dispatch(self, command: Command, sidecar: FakeSidecar, voice: VoiceModel, fence: Fence) -> None:
-        key, uid = voice.key, voice.metadata.uid
-        match command:
-            case EnsureRevision(source=source):
-                sidecar.ensure(key, uid, fence, source.revision, revision_request(source, voice.spec))
-            case RunProbe(revision=revision):
-                sidecar.probe(key, uid, fence, revision, probe_request(command))
-            case SetPointer():
-                sidecar.point(key, uid, fence, pointer_request(command, clock_ahead=timedelta(0)))
-            case ConfirmWatch():
-                sidecar.confirm(key, uid, fence)
-            case DropRevision(revision=revision):
-                sidecar.drop(key, uid, fence, revision)
+
+def dispatch(command: Command, sidecar: FakeSidecar, voice: VoiceModel, fence: Fence) -> None:
+    """Carry out one command on one sidecar."""
+    key, uid = voice.key, voice.metadata.uid
+    match command:
+        case EnsureRevision(source=source):
+            sidecar.ensure(key, uid, fence, source.revision, revision_request(source, voice.spec))
+        case RunProbe(revision=revision):
+            sidecar.probe(key, uid, fence, revision, probe_request(command))
+        case SetPointer():
+            sidecar.point(key, uid, fence, pointer_request(command, clock_ahead=timedelta(0)))
+        case ConfirmWatch():
+            sidecar.confirm(key, uid, fence)
+        case DropRevision(revision=revision):
+            sidecar.drop(key, uid, fence, revision)

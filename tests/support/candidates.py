@@ -54,7 +54,6 @@ class Candidate:
     ahead_s: float = 0.0
     terms: LeaseTerms = field(default_factory=LeaseTerms)
     network: Network = field(default_factory=Network)
-    frozen: bool = False
     dead: bool = False
     tenures: list[LeaseFences] = field(default_factory=list)
     fails: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,6 +80,15 @@ class Candidate:
         self.tenures.append(fences)
         await self.fails.wait()
         raise LeadFailed
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is stopped, as by SIGSTOP."""
+        return self.loop.frozen
+
+    @frozen.setter
+    def frozen(self, frozen: bool) -> None:
+        self.loop.frozen = frozen
 
     @property
     def valid(self) -> bool:
@@ -157,8 +165,7 @@ class Candidates:
         while self.time.now_s < until_s:
             self.time.advance(min(STEP_S, until_s - self.time.now_s))
             for each in self.all:
-                if not each.frozen:
-                    each.loop.run_due()
+                each.loop.run_due()
                 check()
 
     def live_until(self, reached: Callable[[], bool], *, most_s: float = 120.0) -> float:

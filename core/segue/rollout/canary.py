@@ -35,15 +35,13 @@ def canary(view: View) -> Step:
     source, stable = view.rollout.source, view.stable
     back = (
         by_person(view, source=source, back_to=stable)
-        or by_pods(view, source=source, back_to=stable)
         or by_alert(view)
         or guard(view)
+        or _superseded(view)
+        or by_pods(view, source=source, back_to=stable)
     )
     if back is not None:
         return back
-    if view.wanted.revision != view.target:
-        message = "a newer spec replaces it"
-        return go_back(view, source=source, back_to=stable, reason="Superseded", message=message, failed=False)
     evidence = _gather(view)
     return (
         _fails(view, evidence)
@@ -53,6 +51,14 @@ def canary(view: View) -> Step:
         or _times_out(view, evidence)
         or _wait(view, evidence)
     )
+
+
+def _superseded(view: View) -> Step | None:
+    """A newer spec. Asked before what pods were told: a crash may have kept the reason of that from being recorded."""
+    if view.wanted.revision == view.target:
+        return None
+    source, message = view.rollout.source, "a newer spec replaces it"
+    return go_back(view, source=source, back_to=view.stable, reason="Superseded", message=message, failed=False)
 
 
 def _gather(view: View) -> CanaryEvidence:
