@@ -91,10 +91,10 @@ class Nursery:
         """
         child = _spawn(kind, fds=fds, job={**job, "memoryBytes": self._memory_bytes})
         pid, outcome = child.pid, "cancelled"
-        self._pacer.add(pid)
         try:
             result = await child.converse(
                 deadline_s=deadline_s,
+                tied=lambda: self._pacer.add(pid),
                 waited_s=lambda: self._pacer.stopped_s(pid),
                 progress=progress or (lambda _stage, _done, _total: None),
                 answer=answer or _no_answer,
@@ -125,9 +125,21 @@ class _Child:
         self._loop.add_reader(self._pidfd, self._reap)
 
     async def converse(
-        self, *, deadline_s: float, waited_s: Callable[[], float], progress: Progress, answer: Answer
+        self,
+        *,
+        deadline_s: float,
+        tied: Callable[[], None],
+        waited_s: Callable[[], float],
+        progress: Progress,
+        answer: Answer,
     ) -> Mapping[str, Any]:
-        """Listen until it brings its result. Time in which it was stopped by us does not count."""
+        """Listen until it brings its result. Time in which it was stopped by us does not count.
+
+        Parameters
+        ----------
+        tied
+            Called once it dies with us and may be stopped.
+        """
         began_s = time.monotonic()
         while True:
             left_s = deadline_s - (time.monotonic() - began_s - waited_s())
@@ -139,6 +151,8 @@ class _Child:
             except TimeoutError:
                 continue
             match message:
+                case {"tied": int()}:
+                    tied()
                 case {"result": dict(result)}:
                     return result
                 case {"error": {"reason": str(reason), "message": str(text)}}:

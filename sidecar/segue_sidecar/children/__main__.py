@@ -1,6 +1,7 @@
 """Start of every child: `python -P -m segue_sidecar.children KIND CHANNEL_FD`.
 
-Limits are set before the job is read; the job's module is imported after that.
+Limits are set before the job is read; the job's module is imported after that. The first message says that the child
+dies with its sidecar: only from then on may it be stopped, or one that is stopped could outlive a sidecar for ever.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def main() -> int:
     _die_with(parent)
     _be_humble()
     channel = Channel(socket.socket(fileno=fd))
+    channel.send({"tied": parent})
     job, fds = channel.receive()
     _limit_memory(int(job["memoryBytes"]))
     try:
