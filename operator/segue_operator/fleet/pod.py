@@ -30,8 +30,9 @@ from segue_operator.fleet.standings import NO_FENCE, Held, Standings, shared
 
 LONG_POLL_S = 20.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 5.0
-CLOCK_READS = 4
-"""So often a clock is asked for before a flip at an instant, until it is known well enough."""
+CLOCK_READS = 5
+WELL_KNOWN_NS = 1_500_000
+"""Before a flip at an instant a clock is asked for so often, unless it is known as well as this."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,9 @@ class Company:
     on_dropped
         Called where a pod says that it did not carry out an armed flip.
     reads
-        Bounds how many pods are read as a whole at a time.
+        Bounds how many pods are read at a time.
+    clocks
+        Bounds how many pods are asked for nothing but their clock.
     """
 
     term: Callable[[], int]
@@ -69,6 +72,7 @@ class Company:
     on_held: Callable[[Pod, str], None]
     on_dropped: Callable[[Pod, str, ArmedOutcome], None]
     reads: asyncio.Semaphore
+    clocks: asyncio.Semaphore
     standings: Standings
     listener: Listener
 
@@ -198,11 +202,16 @@ class Pod:
         return (held.fence if held is not None else NO_FENCE) >= sent.fence
 
     async def tell_time(self) -> None:
-        """Have the clock known well enough for a flip at an instant, where a few quick reads can do that."""
+        """Have the clock known well for a flip at an instant, where a few quick reads can do that.
+
+        Few pods at a time: what waits in our own loop looks like a long round trip.
+        """
         for _ in range(CLOCK_READS):
-            if self.client is None or self.offset.usable(time.time_ns()):
+            known = self.offset.uncertainty_ns(time.time_ns())
+            if self.client is None or (known is not None and known <= WELL_KNOWN_NS):
                 return
-            await self.client.state(since=self._etag or None, voices=sorted(self._close), term=self.company.term())
+            async with self.company.clocks:
+                await self.client.state(since=self._etag or None, voices=sorted(self._close), term=self.company.term())
 
     # --- reading --------------------------------------------------------------------------------------------------
 

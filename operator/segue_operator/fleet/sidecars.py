@@ -35,6 +35,7 @@ COMMANDS_AT_A_TIME = 256
 wait behind loads."""
 
 READS_AT_A_TIME = 64
+CLOCKS_AT_A_TIME = 2
 FIRST_LOOK_S = 10.0
 """So long a voice waits for the first answers of its fleet after a start: a pod not asked yet is not a pod lost."""
 
@@ -93,6 +94,7 @@ class SidecarFleet:
             on_held=lambda pod, voice: self._groups[pod.record.fleet].note_holder(voice, pod),
             on_dropped=self._flip_dropped,
             reads=reads,
+            clocks=asyncio.Semaphore(CLOCKS_AT_A_TIME),
             standings=Standings(),
             listener=self.listener,
         )

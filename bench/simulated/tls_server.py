@@ -1,0 +1,177 @@
+"""HTTP/1.1 over TLS for thousands of connections in one process: what the simulated sidecars answer on.
+
+Separate from the sidecars themselves, and not made of uvicorn: here one process stands for five thousand pods, and
+asyncio's own TLS alone would take 300 KiB for each connection. What goes over the wire is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import httptools
+
+_CHUNK_BYTES = 64 * 1024
+_BACKLOG = 8192
+_Done = TypeVar("_Done")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. Header names are in lower case; `address` is the local one, which tells the pods apart."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+    body: bytes
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer; `then` is called once it was written."""
+
+    status: int
+    content: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    then: Callable[[], None] | None = None
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+class TlsServer:
+    """One port, all addresses of the loopback."""
+
+    def __init__(self, context: ssl.SSLContext, handler: Handler) -> None:
+        self._context, self._handler = context, handler
+        self._listening = socket.socket()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.connections = 0
+        self.handshakes = 0
+
+    def open(self) -> int:
+        """Listen on a free port of 0.0.0.0, since the pods' addresses are all of 127.0.0.0/8; returns the port."""
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listening.bind(("0.0.0.0", 0))
+        self._listening.listen(_BACKLOG)
+        self._listening.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listening.fileno(), self._accept)
+        return int(self._listening.getsockname()[1])
+
+    def close(self) -> None:
+        """Stop accepting; connections end with the process."""
+        asyncio.get_running_loop().remove_reader(self._listening.fileno())
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError):
+            for _ in range(64):
+                sock, _ = self._listening.accept()
+                task = asyncio.get_running_loop().create_task(self._serve(sock))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, plain: socket.socket) -> None:
+        plain.setblocking(False)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        self.connections += 1
+        try:
+            async with asyncio.timeout(10):
+                await _until(sock, sock.do_handshake)
+            self.handshakes += 1
+            await _Conversation(sock, self._handler).run()
+        except (OSError, TimeoutError, httptools.HttpParserError):
+            pass
+        finally:
+            self.connections -= 1
+            sock.close()
+
+
+async def _until(sock: ssl.SSLSocket, act: Callable[[], _Done]) -> _Done:
+    """Do it as soon as the socket lets it; what it returns."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            return act()
+        except ssl.SSLWantReadError:
+            await _ready(loop.add_reader, loop.remove_reader, sock.fileno())
+        except ssl.SSLWantWriteError:
+            await _ready(loop.add_writer, loop.remove_writer, sock.fileno())
+
+
+async def _ready(add: Callable[..., None], remove: Callable[[int], object], fd: int) -> None:
+    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    add(fd, _resolve, ready)
+    try:
+        await ready
+    finally:
+        remove(fd)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Conversation:
+    """One connection: a request, its answer, the next."""
+
+    __slots__ = ("_address", "_body", "_handler", "_headers", "_parser", "_sock", "_url", "_whole")
+
+    def __init__(self, sock: ssl.SSLSocket, handler: Handler) -> None:
+        self._sock, self._handler = sock, handler
+        self._address = str(sock.getsockname()[0])
+        self._headers: dict[str, str] = {}
+        self._url, self._body, self._whole = b"", b"", False
+
+    async def run(self) -> None:
+        """Until the peer hangs up."""
+        while True:
+            self._headers, self._url, self._body, self._whole = {}, b"", b"", False
+            parser = httptools.HttpRequestParser(self)
+            while not self._whole:
+                received = await _until(self._sock, partial(self._sock.recv, _CHUNK_BYTES))
+                if not received:
+                    return
+                parser.feed_data(received)
+            url = urlsplit(self._url.decode("latin-1"))
+            method = parser.get_method().decode("ascii")
+            call = Call(method, url.path, parse_qs(url.query), self._headers, self._body, self._address)
+            await self._answer(await self._handler(call))
+
+    async def _answer(self, reply: Reply) -> None:
+        lines = [f"HTTP/1.1 {reply.status} -", f"content-length: {len(reply.content)}"]
+        lines += [f"{name}: {value}" for name, value in reply.headers]
+        view = memoryview("\r\n".join((*lines, "", "")).encode("latin-1") + reply.content)
+        while view:
+            view = view[await _until(self._sock, partial(self._sock.send, view)) :]
+        if reply.then is not None:
+            reply.then()
+
+    # --- what the parser calls ------------------------------------------------------------------------------------
+
+    def on_url(self, url: bytes) -> None:
+        """Some of the target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body."""
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._whole = True
