@@ -6,12 +6,14 @@ Separate from the stage, which many cases share: what a case brings, it takes aw
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.pods.report import CaseLine, Report
 from tests.support.pods.stage import STEADY, STEADY_RATE_PER_S, Stage
-from tests.support.pods.traffic import RATE_PER_S, STATEMENTS, Tally
+from tests.support.pods.traffic import RATE_PER_S, STATEMENTS, Traffic
 from tests.support.pods.versions import Version
 from tests.support.pods.voice import Voice
 from tests.support.running import eventually
@@ -31,6 +33,7 @@ class Case:
 
     stage: Stage
     name: str
+    traffic: Traffic
     notes: list[str] = field(default_factory=list)
     voices: list[Voice] = field(default_factory=list)
     began_s: float = field(default_factory=time.monotonic)
@@ -61,11 +64,11 @@ class Case:
 
     def listen(self, voice: Voice, *, texts: Sequence[str] = STATEMENTS, rate_per_s: float = RATE_PER_S) -> None:
         """Listeners for the voice at every endpoint, until `hush` or the end of the case."""
-        self.stage.traffic.begin(voice.name, texts=texts, rate_per_s=rate_per_s)
+        self.traffic.begin(voice.name, texts=texts, rate_per_s=rate_per_s)
 
     def hush(self, voice: Voice) -> None:
         """No listeners for the voice any more."""
-        self.stage.traffic.end(voice.name)
+        self.traffic.end(voice.name)
 
     def heard(self, voice: Voice, revision: str, *, more: int = HEARD, within_s: float = 60.0) -> None:
         """Until so many further answers came from this revision."""
@@ -78,21 +81,11 @@ class Case:
 
     def answers(self, voice: Voice, revision: str | None = None) -> int:
         """How many there were."""
-        return self.stage.traffic.answers(voice.name, revision)
+        return self.traffic.answers(voice.name, revision)
 
     def note(self, line: str) -> None:
         """For the report."""
         self.notes.append(line)
-
-    # --- begin and end ------------------------------------------------------------------------------------------------
-
-    def open(self) -> None:
-        """The voice that nobody touches has listeners in every case."""
-        self.stage.traffic.begin(STEADY, rate_per_s=STEADY_RATE_PER_S)
-
-    def finish(self) -> Tally:
-        """End all requests and judge them."""
-        return self.stage.traffic.finish()
 
     def clear(self) -> None:
         """Take the voices away, so that pods and operator are as before."""
@@ -100,3 +93,23 @@ class Case:
             self.stage.ensure_operator()
         for voice in self.voices:
             self.stage.remove_voice(voice)
+
+
+def play(stage: Stage, name: str, report: Report, story: Callable[[Case], None]) -> None:
+    """Play one case from its first listener to its last, and write its line; it fails with its story, or where a
+    request failed or was mixed."""
+    case = Case(stage, name, stage.audience())
+    case.traffic.begin(STEADY, rate_per_s=STEADY_RATE_PER_S)
+    with ExitStack() as after:
+        after.callback(case.clear)
+        told = False
+        try:
+            story(case)
+            told = True
+        finally:
+            tally = stage.dismiss(case.traffic)
+            seconds = time.monotonic() - case.began_s
+            report.add(CaseLine.of(name, tally, seconds=seconds, passed=told, notes=case.notes))
+    assert tally.requests, "nobody asked for anything"
+    assert not tally.failed, f"{tally.failed} of {tally.requests} requests failed: {dict(tally.errors)}"
+    assert not tally.mixed, f"{tally.mixed} of {tally.requests} answers were mixed: {tally.findings}"

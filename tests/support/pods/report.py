@@ -7,6 +7,7 @@ it is written anew after each case.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,11 +56,13 @@ class Report:
     def __init__(self, path: Path = PATH) -> None:
         self.lines: list[CaseLine] = []
         self._path = path
+        self._lock = threading.Lock()
 
     def add(self, line: CaseLine) -> None:
         """Another case has ended."""
-        self.lines.append(line)
-        self._write()
+        with self._lock:
+            self.lines.append(line)
+            self._write()
 
     def summary(self) -> str:
         """One line for people."""

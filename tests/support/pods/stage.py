@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from tests.support.pods.kube import CORE, Kube
 from tests.support.pods.node import Node
 from tests.support.pods.operator_process import OperatorProcess
 from tests.support.pods.pod import FLEET, Container, PodProcess, make_plan, pick_ports, pod_manifest
-from tests.support.pods.traffic import Traffic
+from tests.support.pods.traffic import Tally, Traffic
 from tests.support.pods.versions import Version, Wardrobe
 from tests.support.pods.voice import Voice
 from tests.support.running import eventually
@@ -41,7 +42,13 @@ _hosts = itertools.count(10)
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """One namespace and all that is in it."""
+    """One namespace and all that is in it.
+
+    Attributes
+    ----------
+    spoiled
+        Nobody else can play on it: something is gone or was left behind.
+    """
 
     cluster: TestCluster
     kube: Kube
@@ -52,12 +59,19 @@ class Stage:
     authority: Authority
     operator_tls: KeyPairFiles
     operator_kubeconfig: Path
-    node: Node
-    traffic: Traffic
     renderings: Renderings
+    node: Node = field(init=False)
     operators: dict[str, OperatorProcess] = field(default_factory=dict)
     pod_settings: Mapping[str, Any] = field(default_factory=dict)
+    spoiled: bool = False
+    judging: threading.Lock = field(default_factory=threading.Lock)
+    _endpoints: tuple[PodProcess, ...] = ()
+    _audiences: list[Traffic] = field(default_factory=list)
+    _spools: itertools.count[int] = field(default_factory=itertools.count)
     _sidecar_tls: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.node = Node(kube=self.kube, namespace=self.namespace, on_endpoints=self._route)
 
     # --- pods ---------------------------------------------------------------------------------------------------------
 
@@ -189,6 +203,31 @@ class Stage:
         self.operators[name] = made
         return made
 
+    # --- listeners ----------------------------------------------------------------------------------------------------
+
+    def audience(self) -> Traffic:
+        """Listeners of one case, who go where the endpoints are."""
+        spool = self.directory / "spool" / str(next(self._spools))
+        made = Traffic(self.backstage, spool, self.renderings, self.judging)
+
+        def join() -> None:
+            made.route(self._endpoints)
+            self._audiences.append(made)
+
+        self.backstage.call(_now(join))
+        return made
+
+    def dismiss(self, audience: Traffic) -> Tally:
+        """They ask no more; what became of their requests."""
+        tally = audience.finish()
+        self.backstage.call(_now(lambda: self._audiences.remove(audience)))
+        return tally
+
+    def _route(self, pods: tuple[PodProcess, ...]) -> None:
+        self._endpoints = pods
+        for audience in self._audiences:
+            audience.route(pods)
+
     # --- voices -------------------------------------------------------------------------------------------------------
 
     def voice(self, name: str, *policies: Mapping[str, Any]) -> Voice:
@@ -227,8 +266,11 @@ class Stage:
         """End operators and pods; the namespace is the cluster's to keep or to drop."""
         for operator in self.operators.values():
             operator.end()
-        self.traffic.finish()
         self.backstage.call(_stop_all(list(self.pods.values())), within_s=120)
+
+
+async def _now(work: Callable[[], None]) -> None:
+    work()
 
 
 async def _start_all(pods: list[PodProcess]) -> None:
@@ -285,22 +327,17 @@ def _set_up(
     pod_settings: Mapping[str, Any],
 ) -> Stage:
     authority = Authority.create(directory / "ca")
-    renderings = Renderings([])
-    traffic = Traffic(backstage, directory / "spool", renderings)
-    namespace = cluster.new_namespace("rollouts")
     (directory / "voices").mkdir()
     return Stage(
         cluster=cluster,
         kube=kube,
-        namespace=namespace,
+        namespace=cluster.new_namespace("rollouts"),
         directory=directory,
         backstage=backstage,
         wardrobe=Wardrobe(directory / "voices"),
         authority=authority,
         operator_tls=authority.issue(OPERATOR_NAME, server=False, directory=directory / "operator-tls"),
         operator_kubeconfig=operator_kubeconfig,
-        node=Node(kube=kube, namespace=namespace, on_endpoints=traffic.route),
-        traffic=traffic,
-        renderings=renderings,
+        renderings=Renderings([]),
         pod_settings=pod_settings,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,11 @@ from segue_cli.measure.renderings import Renderings
 from segue_cli.measure.shots import LoadPlan, Mode, OpenLoop, Record, Shot, failures
 from segue_cli.measure.texts import TEXTS
 
-STATEMENTS = TEXTS[:24]
-QUESTIONS = tuple(f"{text[:-1]}?" for text in TEXTS[24:48])
+STATEMENTS = TEXTS[:40]
+QUESTIONS = tuple(f"{text[:-1]}?" for text in TEXTS[40:])
+MIXED_TEXTS = tuple(text for pair in zip(STATEMENTS, QUESTIONS, strict=False) for text in pair)
+"""Statements and questions by turns: a version that fails on questions fails every other request."""
+
 RATE_PER_S = 3.0
 SESSIONS = 37
 """Listeners a voice has; no divisor of the number of shots, so that every listener asks for every text."""
@@ -65,11 +69,18 @@ class Subscription:
 
 @dataclass(slots=True)
 class Traffic:
-    """All requests of one stage. `begin`, `end` and `finish` are called by tests, the rest backstage."""
+    """All requests of one case. `begin`, `end` and `finish` are called by tests, the rest backstage.
+
+    Attributes
+    ----------
+    judging
+        Renderings are made for one case at a time.
+    """
 
     backstage: Backstage
     spool: Path
     renderings: Renderings
+    judging: threading.Lock
     _pods: tuple[PodProcess, ...] = ()
     _wanted: dict[str, Subscription] = field(default_factory=dict)
     _lanes: dict[tuple[str, str], Lane] = field(default_factory=dict)
@@ -103,8 +114,9 @@ class Traffic:
             self.end(voice)
         lanes, self._ended = self._ended, []
         tally = Tally()
-        for lane in lanes:
-            self._judge(lane, tally)
+        with self.judging:
+            for lane in lanes:
+                self._judge(lane, tally)
         return tally
 
     # --- backstage ----------------------------------------------------------------------------------------------------

@@ -1,74 +1,46 @@
-"""Fixtures of the rollout cases: rights once, a stage for each module, a case for each test, and the report."""
+"""Fixtures of the rollout cases: a stage for each module, a case for each test, and the report of them all."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from tests.support.cluster import TestCluster
-from tests.support.pods.case import Case
-from tests.support.pods.report import CaseLine, Report
-from tests.support.pods.rights import install_rights, operator_kubeconfig
-from tests.support.pods.stage import Stage, staged
+from tests.support.pods.playbill import Playbill, is_case
+from tests.support.pods.report import Report
+from tests.support.pods.stage import Stage
 
 REPORT = pytest.StashKey[Report]()
-PASSED = pytest.StashKey[bool]()
+PLAYBILL = pytest.StashKey[Playbill]()
 
 
 @pytest.fixture(scope="session")
-def report(request: pytest.FixtureRequest) -> Report:
+def playbill(cluster: TestCluster, pytestconfig: pytest.Config) -> Iterator[Playbill]:
     """Of this run."""
-    return request.config.stash.setdefault(REPORT, Report())
-
-
-@pytest.fixture(scope="session")
-def installed(cluster: TestCluster) -> TestCluster:
-    """The cluster with the operator's rights in it."""
-    install_rights(cluster)
-    return cluster
+    made = Playbill(cluster, pytestconfig.stash.setdefault(REPORT, Report()))
+    pytestconfig.stash[PLAYBILL] = made
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
-def stage(installed: TestCluster, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(playbill: Playbill, request: pytest.FixtureRequest) -> Stage:
     """Pods and an operator for the cases of a module; it may ask for other pods by `PODS` and `POD_SETTINGS`."""
-    pods: int = getattr(request.module, "PODS", 2)
-    settings: dict[str, Any] = getattr(request.module, "POD_SETTINGS", {})
-    kubeconfig = operator_kubeconfig(installed)
-    with staged(installed, operator_kubeconfig=kubeconfig, pods=pods, pod_settings=settings) as made:
-        yield made
+    return playbill.stage_for(request.module)
 
 
 @pytest.fixture
-def case(stage: Stage, report: Report, request: pytest.FixtureRequest) -> Iterator[Case]:
-    """One case under traffic; it fails where a single request failed or was mixed."""
-    name = request.node.name.removeprefix("test_").replace("_", "-").replace("[", "-").replace("]", "").lower()
-    case = Case(stage, name)
-    with ExitStack() as after:
-        after.callback(case.clear)
-        after.callback(_conclude, case, report, lambda: bool(request.node.stash.get(PASSED, False)))
-        case.open()
-        yield case
+def case(stage: Stage) -> None:
+    """One case under traffic (`tests.support.pods.case.Case`): made when the test is played, which may be earlier."""
 
 
-def _conclude(case: Case, report: Report, passed: Callable[[], bool]) -> None:
-    tally = case.finish()
-    seconds = time.monotonic() - case.began_s
-    report.add(CaseLine.of(case.name, tally, seconds=seconds, passed=passed(), notes=case.notes))
-    assert tally.requests, "nobody asked for anything"
-    assert not tally.failed, f"{tally.failed} of {tally.requests} requests failed: {dict(tally.errors)}"
-    assert not tally.mixed, f"{tally.mixed} of {tally.requests} answers were mixed: {tally.findings}"
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Remember how the test itself went: its fixtures write the report."""
-    made = yield
-    if made.when == "call":
-        item.stash[PASSED] = made.passed
-    return made
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Play a case; it fails with its story, or where a single request failed or was mixed."""
+    if not is_case(pyfuncitem):
+        return None
+    pyfuncitem.config.stash[PLAYBILL].play(pyfuncitem)
+    return True
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

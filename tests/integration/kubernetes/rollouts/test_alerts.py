@@ -43,6 +43,9 @@ def prometheus(stage: Stage) -> Iterator[Prometheus]:
     }
     stage.operator.start_leading(stage.kube)
     yield served
+    stage.operator.stop()
+    stage.operator.settings = {}
+    stage.operator.start_leading(stage.kube)
     stage.backstage.stop(serving)
 
 

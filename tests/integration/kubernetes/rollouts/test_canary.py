@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.pods.case import Case
-from tests.support.pods.traffic import QUESTIONS, STATEMENTS
+from tests.support.pods.traffic import MIXED_TEXTS
 from tests.support.pods.versions import SPLIT
 from tests.support.pods.voice import Voice, has_failed
 
@@ -16,6 +16,8 @@ from segue.model.status import ConditionStatus
 from segue.wire import CanaryMode, VoiceState
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
+
+AT_ONCE = 3
 
 IMPATIENT: Mapping[str, Any] = {"rollout": {"canary": {"mode": "Split", "timeout": "2s"}}}
 MIRROR: Mapping[str, Any] = {"rollout": {"canary": {"mode": "Mirror", "steps": ["100%"]}}}
@@ -28,7 +30,6 @@ WORDS_MATTER: Mapping[str, Any] = {
         ]
     }
 }
-MIXED_TEXTS = tuple(text for pair in zip(STATEMENTS, QUESTIONS, strict=True) for text in pair)
 
 
 def test_canary_with_traffic(case: Case) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from tests.support.pods.case import Case
-from tests.support.pods.traffic import QUESTIONS, STATEMENTS
+from tests.support.pods.traffic import MIXED_TEXTS
 from tests.support.pods.voice import Voice, has_failed
 from tests.support.running import eventually
 
@@ -17,9 +17,10 @@ from segue.model import Phase, revision_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
 
+AT_ONCE = 2
+
 EVERY_S = 5.0
 ROUNDS = 5
-MIXED_TEXTS = tuple(text for pair in zip(STATEMENTS, QUESTIONS, strict=True) for text in pair)
 OPEN_WATCH = {"watch": {"duration": "20s", "sustainedFor": "5s"}}
 
 

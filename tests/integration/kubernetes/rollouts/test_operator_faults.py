@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, assert_never
 
 import httpx
 import pytest
@@ -14,33 +15,38 @@ from tests.support.pods.case import Case
 from tests.support.pods.operator_process import OperatorProcess, holder_of, lease, wait_for_other_holder
 from tests.support.pods.pod import Container
 from tests.support.pods.rights import operator_kubeconfig
-from tests.support.pods.traffic import QUESTIONS, STATEMENTS
-from tests.support.pods.versions import SPLIT
+from tests.support.pods.traffic import MIXED_TEXTS, QUESTIONS
+from tests.support.pods.versions import SPLIT, Version
 from tests.support.pods.voice import Voice, has_failed
 from tests.support.running import eventually
 
-from segue.model import Phase, Status, revision_of
+from segue.model import Phase, VoiceModel, revision_of
 from segue.wire import VoiceState
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(500)]
 
-POD_SETTINGS = {"outOfReachS": 8}
 OUTAGE_S = 60.0
 HANDOVER_S = 2.0
-MIXED_TEXTS = tuple(text for pair in zip(STATEMENTS, QUESTIONS, strict=True) for text in pair)
 OPEN_WATCH: Mapping[str, Any] = {"watch": {"duration": "20s", "sustainedFor": "5s"}}
 MANUAL: Mapping[str, Any] = {"rollout": {"approval": "Manual"}}
-ALL_AT_ONCE: Mapping[str, Any] = {"rollout": {"preloadWaves": ["100%"]}}
 
 PodStates = Mapping[str, VoiceState | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """Something that the operator has just written or commanded, as seen from outside."""
+class Write:
+    """Something that the operator has written to the API server, as a watch tells of it."""
 
     name: str
-    is_passed: Callable[[Status, PodStates], bool]
+    is_there: Callable[[VoiceModel], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Something that the operator has commanded, as the pods show it."""
+
+    name: str
+    is_obeyed: Callable[[PodStates], bool]
 
 
 def known(states: PodStates) -> list[VoiceState]:
@@ -48,34 +54,34 @@ def known(states: PodStates) -> list[VoiceState]:
     return [state for state in states.values() if state is not None]
 
 
-def good_points(target: str) -> Sequence[Point]:
-    """On the way of a good version, in order."""
+def good_points(target: str) -> Sequence[Write | Order]:
+    """On the way of a good version, in order; each stays true from then on."""
+    order = list(Phase)
 
-    def reached(phase: Phase) -> Callable[[Status, PodStates], bool]:
-        order = list(Phase)
-
-        def check(status: Status, _: PodStates) -> bool:
+    def reached(phase: Phase) -> Callable[[VoiceModel], bool]:
+        def check(voice: VoiceModel) -> bool:
+            status = voice.status
             is_under_way = status.target_revision == target and order.index(status.phase) >= order.index(phase)
             return is_under_way or status.stable_revision == target
 
         return check
 
-    def on_a_pod(sign: Callable[[VoiceState], bool]) -> Callable[[Status, PodStates], bool]:
-        return lambda status, states: any(map(sign, known(states))) or status.stable_revision == target
+    def on_a_pod(sign: Callable[[VoiceState], bool]) -> Callable[[PodStates], bool]:
+        return lambda states: any(map(sign, known(states)))
 
     return (
-        Point("write: Preloading", reached(Phase.PRELOADING)),
-        Point("command: load", on_a_pod(lambda state: target in state.revisions)),
-        Point("write: Verifying", reached(Phase.VERIFYING)),
-        Point("command: probe", on_a_pod(lambda state: _probed(state, target))),
-        Point("write: verified", lambda status, _: any(each.revision == target for each in status.verifications)),
-        Point("write: Canary", reached(Phase.CANARY)),
-        Point("command: candidate", on_a_pod(lambda state: target in (state.pointer.candidate, state.pointer.active))),
-        Point("write: Flipping", reached(Phase.FLIPPING)),
-        Point("command: flip", on_a_pod(lambda state: state.pointer.active == target)),
-        Point("write: Watching", reached(Phase.WATCHING)),
-        Point("write: Promoted", lambda status, _: status.stable_revision == target),
-        Point("command: watch closed", lambda _, states: all(state.watch is None for state in known(states))),
+        Write("Preloading", reached(Phase.PRELOADING)),
+        Order("load", on_a_pod(lambda state: target in state.revisions)),
+        Write("Verifying", reached(Phase.VERIFYING)),
+        Order("probe", on_a_pod(lambda state: _probed(state, target))),
+        Write("verified", lambda voice: any(each.revision == target for each in voice.status.verifications)),
+        Write("Canary", reached(Phase.CANARY)),
+        Order("candidate", on_a_pod(lambda state: target in (state.pointer.candidate, state.pointer.active))),
+        Write("Flipping", reached(Phase.FLIPPING)),
+        Order("flip", on_a_pod(lambda state: state.pointer.active == target)),
+        Write("Watching", reached(Phase.WATCHING)),
+        Write("Promoted", lambda voice: voice.status.stable_revision == target),
+        Order("close the watch", lambda states: all(state.watch is None for state in known(states))),
     )
 
 
@@ -84,33 +90,30 @@ def _probed(state: VoiceState, revision: str) -> bool:
     return found is not None and found.report is not None
 
 
-def bad_points(bad: str, good: str, voice: Voice) -> Sequence[Point]:
-    """On the way back of a version that fails live, in order."""
+def bad_points(bad: str, good: str) -> Sequence[Write | Order]:
+    """On the way of a version that fails live, there and back."""
     return (
-        Point("write: Watching", lambda status, _: status.phase is Phase.WATCHING or has_failed(status, bad)),
-        Point("write: RollingBack", lambda status, _: has_failed(status, bad)),
-        Point(
-            "command: back",
-            lambda _, states: (
-                any(state.pointer.active == good and state.withdrawn == bad for state in known(states))
-                or all(state.pointer.active == good for state in known(states))
-            ),
-        ),
-        Point("write: revert announced", lambda status, _: any(each.reverting for each in status.failed_revisions)),
-        Point("write: spec reverted", lambda _status, _states: revision_of(voice.read().spec) == good),
+        Write("Watching", lambda voice: voice.status.phase is Phase.WATCHING or has_failed(voice.status, bad)),
+        Write("RollingBack", lambda voice: has_failed(voice.status, bad)),
+        Order("back", lambda states: any(state.pointer.active == good for state in known(states))),
+        Write("revert announced", lambda voice: any(each.reverting for each in voice.status.failed_revisions)),
+        Write("spec reverted", lambda voice: revision_of(voice.spec) == good),
+        Write("RolledBack", lambda voice: voice.status.phase is Phase.IDLE and has_failed(voice.status, bad)),
     )
 
 
-def kill_at_each(case: Case, voice: Voice, points: Sequence[Point]) -> None:
+def kill_at_each(case: Case, voice: Voice, points: Sequence[Write | Order]) -> None:
     """SIGKILL to the operator right after each point, and another one in its place."""
     for point in points:
-        eventually(
-            lambda point=point: point.is_passed(voice.status, case.stage.voice_states(voice.key)),  # type: ignore[misc]
-            within_s=90,
-            what=f"{point.name} of {voice.key}: {voice.status.phase} {voice.status.message}",
-        )
+        match point:
+            case Write():
+                voice.wait(point.is_there, what=f"write: {point.name}")
+            case Order():
+                case.stage.wait_states(voice.key, point.is_obeyed, what=f"command: {point.name}")
+            case _:
+                assert_never(point)
         case.stage.operator.kill()
-        case.note(f"killed after {point.name} (stood in {voice.status.phase})")
+        case.note(f"killed after {type(point).__name__.lower()} {point.name}: stood in {voice.status.phase}")
         case.stage.operator.start_leading(case.stage.kube)
 
 
@@ -130,7 +133,7 @@ def test_killed_after_each_step_of_a_rollback(case: Case) -> None:
     voice, first = case.speaking(OPEN_WATCH, first=case.stage.wardrobe.narrator)
     case.listen(voice, texts=MIXED_TEXTS)
     bad = voice.apply(case.stage.wardrobe.fails_on_questions)
-    kill_at_each(case, voice, bad_points(bad, first, voice))
+    kill_at_each(case, voice, bad_points(bad, first))
     done = voice.wait_rolled_back(bad)
     assert revision_of(voice.read().spec) == first
     assert done.status.stable_revision == first
@@ -184,50 +187,70 @@ def test_pods_go_back_by_themselves(case: Case) -> None:
     case.heard(voice, first)
 
 
+HELD_IN: Mapping[Phase, Mapping[str, Any]] = {
+    Phase.PRELOADING: {"rollout": {"preloadWaves": ["100%"]}},
+    Phase.VERIFYING: MANUAL,
+    Phase.CANARY: {"rollout": {"canary": {"mode": "Split", "successes": 400, "insufficientTraffic": "Hold"}}},
+    Phase.FLIPPING: MANUAL,
+    Phase.WATCHING: {"watch": {"duration": "60s"}},
+    Phase.ROLLING_BACK: {"watch": {"duration": "120s", "sustainedFor": "5s"}},
+}
+"""What keeps a voice in a phase, for two of them together with a sidecar that hangs."""
+
+
 def test_the_api_server_is_away_for_a_minute_in_each_phase(case: Case) -> None:
-    """One outage, and a voice in each phase: a sidecar that hangs holds them there until the API server is away."""
-    policies: Mapping[Phase, Mapping[str, Any]] = {
-        Phase.PRELOADING: ALL_AT_ONCE,
-        Phase.VERIFYING: MANUAL,
-        Phase.CANARY: {"rollout": {"canary": {"mode": "Split", "successes": 400, "insufficientTraffic": "Hold"}}},
-        Phase.FLIPPING: MANUAL,
-        Phase.WATCHING: {"watch": {"duration": "20s"}},
-    }
-    voices = {phase: case.voice() for phase in policies}
-    for voice in voices.values():
-        voice.apply(case.fresh())
+    """One outage, and a voice in each phase when it begins."""
+    stage = case.stage
+    voices = {phase: case.voice() for phase in HELD_IN}
+    versions = {phase: case.fresh() for phase in HELD_IN}
+    firsts = {phase: case.fresh() for phase in HELD_IN}
+    firsts[Phase.ROLLING_BACK] = stage.wardrobe.narrator
+    versions[Phase.ROLLING_BACK] = stage.wardrobe.fails_on_questions
     for phase, voice in voices.items():
-        voice.wait(lambda seen: seen.status.stable_revision is not None, what="its first version is confirmed")
-        voice.follow(policies[phase])
+        voice.apply(firsts[phase])
+    for phase, voice in voices.items():
+        voice.wait_promoted(firsts[phase].revision)
+        voice.follow(HELD_IN[phase])
         case.listen(voice, rate_per_s=1.0)
-    targets: dict[Phase, str] = {}
+    with _pod_hanging_from(case, voices, versions):
+        case.listen(voices[Phase.ROLLING_BACK], texts=MIXED_TEXTS)
+        bad = versions[Phase.ROLLING_BACK].revision
+        voices[Phase.ROLLING_BACK].wait(lambda seen: has_failed(seen.status, bad), what="its rollback begins")
+        stage.cluster.stop_api_server()
+    _outage(case, voices)
+    for phase in (Phase.VERIFYING, Phase.CANARY):
+        voices[phase].annotate(promote="go")
+    failed = voices.pop(Phase.ROLLING_BACK)
+    failed.wait_rolled_back(bad, within_s=180)
+    failed.wait(lambda seen: revision_of(seen.spec) == firsts[Phase.ROLLING_BACK].revision, what="the spec is reverted")
+    stage.wait_serving(failed.key, firsts[Phase.ROLLING_BACK].revision)
+    for phase, voice in voices.items():
+        voice.wait_promoted(versions[phase].revision, within_s=180)
+        stage.wait_serving(voice.key, versions[phase].revision)
+        case.heard(voice, versions[phase].revision, more=4)
+
+
+@contextmanager
+def _pod_hanging_from(case: Case, voices: Mapping[Phase, Voice], versions: Mapping[Phase, Version]) -> Iterator[None]:
+    """Bring each voice to its phase; from then on, and while in the context, a sidecar hangs that keeps it there."""
     for phase in (Phase.VERIFYING, Phase.FLIPPING, Phase.CANARY):
-        targets[phase] = voices[phase].edit(case.fresh())
+        voices[phase].edit(versions[phase])
     for phase in (Phase.VERIFYING, Phase.FLIPPING):
         voices[phase].wait_reason("AwaitingApproval")
     voices[Phase.CANARY].wait_phase(Phase.CANARY)
-    targets[Phase.WATCHING] = voices[Phase.WATCHING].edit(case.fresh())
-    voices[Phase.WATCHING].wait_phase(Phase.WATCHING)
-    hanging = case.stage.pods["pod-1"]
-    hanging.hang(Container.SIDECAR)
+    for phase in (Phase.WATCHING, Phase.ROLLING_BACK):
+        voices[phase].edit(versions[phase])
+        voices[phase].wait_phase(Phase.WATCHING)
+    pod = case.stage.pods["pod-1"]
+    pod.hang(Container.SIDECAR)
     try:
-        targets[Phase.PRELOADING] = voices[Phase.PRELOADING].edit(case.fresh())
+        voices[Phase.PRELOADING].edit(versions[Phase.PRELOADING])
         voices[Phase.FLIPPING].annotate(promote="go")
-        voices[Phase.PRELOADING].wait_phase(Phase.PRELOADING)
-        voices[Phase.FLIPPING].wait_phase(Phase.FLIPPING)
-        caught = {phase: voice.status.phase for phase, voice in voices.items()}
-        assert caught == {phase: phase for phase in voices}
-        case.stage.cluster.stop_api_server()
+        for phase in (Phase.PRELOADING, Phase.FLIPPING):
+            voices[phase].wait_phase(phase)
+        yield
     finally:
-        hanging.resume()
-    _outage(case, voices)
-    voices[Phase.VERIFYING].annotate(promote="go")
-    voices[Phase.CANARY].annotate(promote="go")
-    for phase, voice in voices.items():
-        voice.wait_promoted(targets[phase], within_s=180)
-        case.stage.wait_serving(voice.key, targets[phase])
-    for phase, voice in voices.items():
-        case.heard(voice, targets[phase], more=4)
+        pod.resume()
 
 
 def _outage(case: Case, voices: Mapping[Phase, Voice]) -> None:
@@ -240,22 +263,8 @@ def _outage(case: Case, voices: Mapping[Phase, Voice]) -> None:
             assert case.answers(voice) > answered[phase] + OUTAGE_S, f"the listeners of {voice.key} were answered"
     finally:
         case.stage.cluster.start_api_server()
-    case.note(f"API server away for {time.monotonic() - began_s:.0f} s in {', '.join(voices)}")
-
-
-def test_the_api_server_is_away_for_a_minute_in_a_rollback(case: Case) -> None:
-    voice, first = case.speaking(OPEN_WATCH, first=case.stage.wardrobe.narrator)
-    case.listen(voice, texts=MIXED_TEXTS)
-    bad = voice.apply(case.stage.wardrobe.fails_on_questions)
-    caught = voice.wait(lambda seen: has_failed(seen.status, bad), what="the rollback begins")
-    case.stage.cluster.stop_api_server()
-    case.note(f"caught in {caught.status.phase}")
-    _outage(case, {Phase.ROLLING_BACK: voice})
-    done = voice.wait_rolled_back(bad, within_s=120)
-    assert done.status.stable_revision == first
-    voice.wait(lambda seen: revision_of(seen.spec) == first, what="the spec is written back")
-    case.stage.wait_serving(voice.key, first)
-    case.heard(voice, first)
+    for phase, voice in voices.items():
+        case.note(f"API server away for {time.monotonic() - began_s:.0f} s; meant {phase}, found {voice.status.phase}")
 
 
 # --- two replicas ---------------------------------------------------------------------------------------------------

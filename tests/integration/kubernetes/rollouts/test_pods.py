@@ -17,7 +17,7 @@ from segue.model import Phase
 pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(400)]
 
 ONE_MAY_BE_LATE: Mapping[str, Any] = {"rollout": {"maxFailedPods": "50%", "progressDeadline": "8s"}}
-AT_ONCE: Mapping[str, Any] = {"rollout": {"preloadWaves": ["100%"]}}
+ALL_AT_ONCE: Mapping[str, Any] = {"rollout": {"preloadWaves": ["100%"]}}
 
 
 def in_canary(case: Case) -> tuple[Voice, str, str]:
@@ -60,7 +60,7 @@ def test_a_pod_leaves_in_mid_rollout(case: Case) -> None:
 
 
 def test_a_sidecar_dies_in_mid_preload(case: Case) -> None:
-    voice, _ = case.speaking(AT_ONCE)
+    voice, _ = case.speaking(ALL_AT_ONCE)
     second = voice.edit(case.fresh())
     voice.wait_phase(Phase.PRELOADING, target=second)
     case.stage.kill_sidecar("pod-0")

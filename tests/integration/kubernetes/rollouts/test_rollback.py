@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.pods.case import Case
-from tests.support.pods.traffic import QUESTIONS, STATEMENTS
+from tests.support.pods.traffic import MIXED_TEXTS
 from tests.support.pods.versions import Version
 from tests.support.pods.voice import Voice, has_failed
 
@@ -17,8 +17,9 @@ from segue.model.status import ConditionStatus
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
 
+AT_ONCE = 3
+
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-MIXED_TEXTS = tuple(text for pair in zip(STATEMENTS, QUESTIONS, strict=True) for text in pair)
 OPEN_WATCH: Mapping[str, Any] = {"watch": {"duration": "20s", "sustainedFor": "5s"}}
 CONFIRMED_SOON: Mapping[str, Any] = {"watch": {"duration": "3s", "sustainedFor": "2s"}}
 MEASURABLE: Mapping[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.support.pods.case import Case
 from tests.support.pods.kube import CORE
+from tests.support.pods.stage import STEADY
 from tests.support.pods.versions import SPLIT
 from tests.support.running import eventually
 
@@ -28,9 +29,13 @@ def test_uninstalled_in_mid_rollout_operator_first(case: Case) -> None:
         stage.cluster.kubectl("delete", "crd", "voicemodels.segue.dev", "--wait=true", "--timeout=30s")
         assert stage.kube.get(CRD) is None
         case.heard(voice, first)
+        case.heard(stage.voice(STEADY), stage.wardrobe.narrator.revision)
+        for each in (voice, stage.voice(STEADY)):
+            case.hush(each)
     finally:
         stage.cluster.install_crd()
         stage.operator.start_leading(stage.kube)
+    stage.wait_states(voice.key, lambda found: not any(found.values()), what="the next operator has the pods let it go")
     stage.introduce_steady()
 
 
@@ -40,7 +45,7 @@ def test_uninstalled_in_mid_rollout_operator_last(case: Case) -> None:
     for voice in voices:
         target = voice.edit(case.fresh())
         voice.wait_phase(Phase.CANARY, target=target)
-    for voice in (*voices, stage.voice("steady")):
+    for voice in (*voices, stage.voice(STEADY)):
         case.hush(voice)
     try:
         voices[0].kubectl("delete", "voicemodels", "--all", "--wait=true", "--timeout=30s")
@@ -52,8 +57,8 @@ def test_uninstalled_in_mid_rollout_operator_last(case: Case) -> None:
         stage.cluster.install_crd()
     stage.ensure_operator()
     stage.introduce_steady()
-    case.listen(stage.voice("steady"))
-    eventually(lambda: case.answers(stage.voice("steady")) > 0, within_s=30, what="a voice made again is heard")
+    case.listen(stage.voice(STEADY))
+    eventually(lambda: case.answers(stage.voice(STEADY)) > 0, within_s=30, what="a voice made again is heard")
 
 
 def test_the_namespace_goes_with_everything_in_it(case: Case) -> None:
@@ -64,6 +69,7 @@ def test_the_namespace_goes_with_everything_in_it(case: Case) -> None:
     case.heard(voice, first)
     namespace = f"{CORE}/namespaces/{stage.namespace}"
     case.voices.clear()
+    stage.spoiled = True
     stage.kube.delete(namespace)
     eventually(lambda: stage.kube.get(namespace) is None, within_s=GONE_S, what=f"{stage.namespace} is gone")
     assert not stage.pods, "every pod has ended"
