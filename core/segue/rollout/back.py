@@ -134,8 +134,8 @@ def nothing_to_go_back_to(view: View, token: str) -> Step:
     return Step(reason="NothingToGoBackTo", message=text, status=status, events=note("TokenUnused", text, warning=True))
 
 
-def by_pods(view: View, *, source: RevisionSource, back_to: RevisionSource | None) -> Step | None:
-    """A pod that went back by itself, or that an earlier leader took back before it could write so."""
+def by_self_revert(view: View, *, source: RevisionSource, back_to: RevisionSource | None) -> Step | None:
+    """A pod that went back by itself. Told before the same figures are judged here: it is what listeners heard."""
     if back_to is None:
         return None
     for pod in view.pods:
@@ -143,6 +143,14 @@ def by_pods(view: View, *, source: RevisionSource, back_to: RevisionSource | Non
         if reverted is not None and reverted.from_revision == source.revision:
             message = f"pod {pod.name} went back by itself while the operator was out of reach: {reverted.message}"
             return go_back(view, source=source, back_to=back_to, reason="SelfReverted", message=message, failed=True)
+    return None
+
+
+def by_withdrawal(view: View, *, source: RevisionSource, back_to: RevisionSource | None) -> Step | None:
+    """A pod that an earlier leader took back before it could write so. What led to it is told first, if it is known."""
+    if back_to is None:
+        return None
+    for pod in view.pods:
         if pod.withdrawn == source.revision and pod.pointer.active != source.revision:
             message = f"pod {pod.name} was told to go back before this was recorded"
             return go_back(view, source=source, back_to=back_to, reason="Withdrawn", message=message, failed=True)
@@ -173,7 +181,11 @@ def guard(view: View) -> Step | None:
     stable, previous = view.stable, view.previous
     if stable is None or previous is None:
         return None
-    return by_evidence(view, source=stable, back_to=previous) or by_pods(view, source=stable, back_to=previous)
+    return (
+        by_self_revert(view, source=stable, back_to=previous)
+        or by_evidence(view, source=stable, back_to=previous)
+        or by_withdrawal(view, source=stable, back_to=previous)
+    )
 
 
 def doubt(view: View, revision: str, *, previous: str | None) -> Trip | None:

@@ -13,7 +13,7 @@ from segue.model.revision import short
 from segue.model.spec import Canary, CanaryMode, InsufficientTraffic
 from segue.model.status import Phase
 from segue.rollout.action import Command
-from segue.rollout.back import by_alert, by_person, by_pods, fail, go_back, guard
+from segue.rollout.back import by_alert, by_person, by_self_revert, by_withdrawal, fail, go_back, guard
 from segue.rollout.commands import Word, mode_of, point, weight_of
 from segue.rollout.evidence import CanaryEvidence, canary_evidence, canary_fails, canary_passes, is_known
 from segue.rollout.letting_out import commit_flip
@@ -38,7 +38,8 @@ def canary(view: View) -> Step:
         or by_alert(view)
         or guard(view)
         or _superseded(view)
-        or by_pods(view, source=source, back_to=stable)
+        or by_self_revert(view, source=source, back_to=stable)
+        or by_withdrawal(view, source=source, back_to=stable)
     )
     if back is not None:
         return back

@@ -13,7 +13,7 @@ from segue.model.revision import short
 from segue.model.scalars import format_duration
 from segue.model.status import LastSwitch, Phase
 from segue.rollout.action import Command
-from segue.rollout.back import by_evidence, by_person, by_pods, fail, go_back
+from segue.rollout.back import by_evidence, by_person, by_self_revert, by_withdrawal, fail, go_back
 from segue.rollout.commands import Word, lead_to, point
 from segue.rollout.letting_out import together_lead
 from segue.rollout.progress import is_overdue
@@ -37,8 +37,9 @@ def flip(view: View) -> Step:
     back = (
         by_person(view, source=source, back_to=stable)
         or _superseded(view)
+        or by_self_revert(view, source=source, back_to=stable)
         or by_evidence(view, source=source, back_to=stable)
-        or by_pods(view, source=source, back_to=stable)
+        or by_withdrawal(view, source=source, back_to=stable)
     )
     if back is not None:
         return back

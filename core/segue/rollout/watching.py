@@ -13,7 +13,7 @@ from segue.model.scalars import format_duration
 from segue.model.spec import InsufficientTraffic
 from segue.model.status import HISTORY_KEPT, ConditionStatus, HistoryEntry, Phase, Status
 from segue.rollout.action import Command
-from segue.rollout.back import by_evidence, by_person, by_pods, doubt, fail
+from segue.rollout.back import by_evidence, by_person, by_self_revert, by_withdrawal, doubt, fail
 from segue.rollout.commands import Word, confirm, lead_to
 from segue.rollout.conditions import set_condition
 from segue.rollout.evidence import is_known, recent
@@ -36,8 +36,9 @@ def watch(view: View) -> Step:
     source, stable = view.rollout.source, view.stable
     back = (
         by_person(view, source=source, back_to=stable)
+        or by_self_revert(view, source=source, back_to=stable)
         or by_evidence(view, source=source, back_to=stable)
-        or by_pods(view, source=source, back_to=stable)
+        or by_withdrawal(view, source=source, back_to=stable)
     )
     if back is not None:
         return back
