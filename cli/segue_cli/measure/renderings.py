@@ -94,7 +94,7 @@ class Renderings:
         seed = shot.seed or 0
         found = (
             self._rendering(voice, other, text=shot.text, seed=seed)
-            for voice, other in self._files
+            for voice, other in tuple(self._files)  # revisions are added while others are judged
             if voice == shot.voice or other == revision
         )
         return [rendering for rendering in found if rendering is not None]
