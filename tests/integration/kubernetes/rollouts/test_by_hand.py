@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.pods.case import Case
+from tests.support.pods.stage import Stage
 from tests.support.pods.versions import Version
 from tests.support.pods.voice import Voice
 from typer.testing import CliRunner
@@ -21,9 +22,9 @@ Segue = Callable[..., str]
 
 
 @pytest.fixture
-def segue(case: Case) -> Segue:
+def segue(stage: Stage) -> Segue:
     """The plugin as somebody who may use it in the namespace of the case, and nothing else."""
-    namespace, cluster = case.stage.namespace, case.stage.cluster
+    namespace, cluster = stage.namespace, stage.cluster
     cluster.kubectl("apply", "-f", str(ROLE))
     binding = [
         "create",
