@@ -107,8 +107,10 @@ class Pods:
             return Reply(200, windows.model_dump_json(by_alias=True).encode())
         since = call.query.get("since", [""])[0]
         wait_s = float(call.query.get("wait", ["0s"])[0].removesuffix("s"))
-        if since and not await pod.wait_for_other(since, wait_s=wait_s):
-            return Reply(304)
+        if since:
+            async with call.more() as more:
+                if not await pod.wait_for_other(since, wait_s=wait_s, more=more):
+                    return Reply(304)
         return Reply(200, pod.document(call.query.get("voice", [])))
 
     async def _write(self, call: Call, pod: SimulatedPod) -> Reply:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -25,7 +25,17 @@ _Done = TypeVar("_Done")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. Header names are in lower case; `address` is the local one, which tells the pods apart."""
+    """One request.
+
+    Attributes
+    ----------
+    headers
+        Names in lower case.
+    address
+        The local one, which tells the pods apart.
+    more
+        A future that is done once another request comes in behind this one.
+    """
 
     method: str
     path: str
@@ -33,6 +43,7 @@ class Call:
     headers: dict[str, str]
     body: bytes
     address: str
+    more: Callable[[], AbstractAsyncContextManager[asyncio.Future[None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +157,21 @@ class _Conversation:
                 parser.feed_data(received)
             url = urlsplit(self._url.decode("latin-1"))
             method = parser.get_method().decode("ascii")
-            call = Call(method, url.path, parse_qs(url.query), self._headers, self._body, self._address)
+            query = parse_qs(url.query)
+            call = Call(method, url.path, query, self._headers, self._body, self._address, self._more)
             await self._answer(await self._handler(call))
+
+    @asynccontextmanager
+    async def _more(self) -> AsyncIterator[asyncio.Future[None]]:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._sock.fileno(), _resolve, ready)
+        if self._sock.pending():
+            _resolve(ready)
+        try:
+            yield ready
+        finally:
+            loop.remove_reader(self._sock.fileno())
 
     async def _answer(self, reply: Reply) -> None:
         lines = [f"HTTP/1.1 {reply.status} -", f"content-length: {len(reply.content)}"]

@@ -135,6 +135,10 @@ class Line(Protocol):
         """Nothing will be asked for a while: connections that nobody uses are closed."""
         ...
 
+    def hears(self, wire: int) -> None:
+        """The sidecar speaks this version of the wire."""
+        ...
+
 
 class SidecarClient:
     """One sidecar. Keeps its connection open between calls; use it as an async context manager, or `aclose` it.
@@ -216,6 +220,7 @@ class SidecarClient:
         if answer.status == httpx.codes.NOT_MODIFIED:
             return None
         found = _read(StateDocument, answer)
+        self._line.hears(found.wire)
         if HEADER_NOW.lower() not in answer.headers and wait_s == 0.0:
             self._tell_clock(answer, found.now_ns)
         return found
@@ -366,6 +371,9 @@ class HttpxLine:
 
     def rest(self) -> None:
         """See `Line`. httpx closes what was idle for a minute by itself."""
+
+    def hears(self, wire: int) -> None:
+        """See `Line`. Each call under way has a connection of its own."""
 
 
 def _note_write(on_write: Callable[[int], None] | None, sent_ns: list[int]) -> Trace:

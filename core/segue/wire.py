@@ -25,7 +25,8 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import override
 
 WIRE_VERSION = 2
-"""2 added `Segue-Now`, `GET /v1/state?voice=`, what became of an armed flip, lateness, and the desired set."""
+"""2 added `Segue-Now`, `GET /v1/state?voice=`, what became of an armed flip, lateness, the desired set, and that a
+request which comes in behind a long-poll, on the same connection, ends its wait."""
 
 HEADER_WIRE = "Segue-Wire"
 HEADER_POD = "Segue-Pod"

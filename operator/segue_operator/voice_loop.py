@@ -21,7 +21,7 @@ from segue.model import Status, VoiceModel
 from segue.rollout import Action, Command, Needs, PodView, Snapshot, needs, next_action
 from segue.wire import Fence
 from segue_operator.desired import NoDesiredSet
-from segue_operator.fleet.carrying import describe, revision_in
+from segue_operator.fleet.carrying import describe, log_level, revision_in
 from segue_operator.leader import Fences, NotLeading
 from segue_operator.ports import Clock, Cluster, DesiredSet, Events, Fleet, Triggers, WriteConflict
 from segue_operator.slots import QUEUED_REASON, SlotBook
@@ -193,7 +193,12 @@ class VoiceLoop:
         for command in commands:
             with self.around.fences.under_way():
                 outcomes = await asyncio.gather(*(self._send(command, pod, voice) for pod in command.pods))
-            failed += [outcome for outcome in outcomes if outcome is not None]
+            failures = [outcome for outcome in outcomes if outcome is not None]
+            if log_level(command) < logging.INFO:
+                reached = len(command.pods) - len(failures)
+                extra = {"voice": self.key, "revision": revision_in(command)}
+                logger.info("%s: %s, on %d pods", self.key, describe(command), reached, extra=extra)
+            failed += failures
         return failed
 
     async def _send(self, command: Command, pod: str, voice: VoiceModel) -> str | None:
@@ -202,7 +207,7 @@ class VoiceLoop:
             fence = await self._send_fenced(command, pod, voice)
         except SegueError as error:
             return f"could not {describe(command)}: {error}"
-        logger.info("%s: %s (fence %s)", self.key, describe(command), fence, extra=extra)
+        logger.log(log_level(command), "%s: %s (fence %s)", self.key, describe(command), fence, extra=extra)
         return None
 
     async def _send_fenced(self, command: Command, pod: str, voice: VoiceModel) -> Fence:

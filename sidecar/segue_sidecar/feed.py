@@ -18,6 +18,7 @@ from segue.memory.interface import WeightMemory
 from segue.wire import WIRE_VERSION, DesiredState, PodIdentity, PoolState, SidecarEvent, WorkerState
 from segue_sidecar.books import Books
 from segue_sidecar.config import PodSection
+from segue_sidecar.hurry import Hurry
 from segue_sidecar.render import voice_state
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.workers import Roster, WorkerPhase
@@ -56,19 +57,23 @@ class StateFeed:
         self._frame = (b"", b"")
         self._voices: dict[str, bytes] = {}
 
-    async def wait_for_other(self, etag: str, *, wait_s: float) -> bool:
-        """Wait until the ETag is another one, at most `wait_s`; whether it is."""
+    async def wait_for_other(self, etag: str, *, wait_s: float, hurry: Hurry | None = None) -> bool:
+        """Wait until the ETag is another one, at most `wait_s` or until it is to hurry; whether it is."""
+        hurry = hurry or Hurry()
         ends_s = time.monotonic() + wait_s
         while self.etag() == etag:
             left_s = ends_s - time.monotonic()
-            if left_s <= 0:
+            if left_s <= 0 or hurry.asked:
                 return False
             try:
-                async with asyncio.timeout(left_s):
+                async with asyncio.timeout(left_s) as deadline:
+                    hurry.ends(deadline)
                     await self._books.changed()
                     await asyncio.sleep(_COALESCE_S)
             except TimeoutError:
                 return self.etag() != etag
+            finally:
+                hurry.waits_no_more()
         return True
 
     def etag(self) -> str:

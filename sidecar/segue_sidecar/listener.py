@@ -2,7 +2,7 @@
 
 Separate because `uvicorn.Server` installs signal handlers and serves one socket, and because half a request must not
 hold a connection for ever: whatever a peer begins (a handshake, a head, a body) it has to finish in time, and a head
-has a greatest size.
+has a greatest size. A request that comes in behind another one on the same connection tells it to hurry.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from segue_sidecar.config import Address
+from segue_sidecar.hurry import STATE_KEY, Hurry
 
 MAX_HEAD_BYTES = 32 * 1024
 _KEEP_ALIVE_S = 75
@@ -58,8 +59,16 @@ class _PunctualProtocol(HttpToolsProtocol):
             self._refuse()
 
     @override
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"][STATE_KEY] = Hurry()
+
+    @override
     def on_headers_complete(self) -> None:
         self._in_body = True
+        before: Any = self.cycle  # None before the first request
+        if before is not None and not before.response_complete:
+            before.scope["state"][STATE_KEY].ask()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._refuse()
         else:

@@ -26,6 +26,8 @@ from segue.rollout import (
 from segue.wire import Fence, PointerResult
 from segue_operator.fleet.clock_offset import ClockOffset
 
+TOLD_POD_BY_POD = 50
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,12 +69,18 @@ async def _point(
     sent_ns: list[int] = []
     request = pointer_request(command, clock_ahead=ahead)
     result = await client.set_pointer(key, request, fence=fence, voice_uid=uid, on_write=sent_ns.append)
-    _log_store(key, sent_ns[-1] if sent_ns else 0, result)
+    _log_store(key, sent_ns[-1] if sent_ns else 0, result, level=log_level(command))
 
 
-def _log_store(key: str, sent_ns: int, result: PointerResult) -> None:
+def log_level(command: Command) -> int:
+    """A command to a few pods is told pod by pod; one to thousands is not, unless somebody asks for it."""
+    return logging.INFO if len(command.pods) <= TOLD_POD_BY_POD else logging.DEBUG
+
+
+def _log_store(key: str, sent_ns: int, result: PointerResult, *, level: int) -> None:
     """Say when a flip was commanded and when it was stored; on one machine both clocks are the same."""
-    logger.info(
+    logger.log(
+        level,
         "pointer of %s: epoch %d, sent %d, received %d, stored %d (CLOCK_MONOTONIC ns; 0: later)",
         key,
         result.pointer.epoch,

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from segue.control import SidecarClient
 from segue.tls import KeyPairFiles, client_context, sidecar_name
 from segue_operator.fleet.link import Link
 from segue_operator.fleet.records import FleetKey, PodRecord
+
+MANY_PODS = 500
+"""More than so many get one connection each: an open one costs 34 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Dialer:
     """
 
     files: KeyPairFiles | None
+    _links: WeakSet[Link] = field(default_factory=WeakSet)
     _contexts: dict[FleetKey, ssl.SSLContext] = field(default_factory=dict)
 
     def connect(self, record: PodRecord) -> SidecarClient:
@@ -36,7 +41,8 @@ class Dialer:
         CertificateError
             The operator's own files cannot be used.
         """
-        link = Link(record.url, self._context(record.fleet))
+        link = Link(record.url, self._context(record.fleet), kept=1 if len(self._links) >= MANY_PODS else 2)
+        self._links.add(link)
         return SidecarClient(record.url, pod_uid=record.facts.uid, line=link)
 
     def _context(self, fleet: FleetKey) -> ssl.SSLContext | None:

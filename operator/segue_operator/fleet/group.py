@@ -16,10 +16,15 @@ from segue.model import VoiceModel
 from segue.model.spec import Tier
 from segue_operator.fleet.pod import Pod
 
-GATHER_S_PER_POD = 1e-4
-"""Changes are gathered for so long before voices are woken: half a second with 5,000 pods, nothing with a few."""
+SOON_S_PER_POD = 1e-4
+"""What concerns voices in a rollout is gathered for so long: half a second with 5,000 pods, nothing with a few."""
 
-AT_ONCE_S = 0.005
+LATER_S_PER_POD = 1e-3
+"""And what concerns the others: pods that come and go by the hundred wake a thousand voices every five seconds."""
+
+AT_ONCE_S = 0.01
+FIRST_LOOK_S, FIRST_LOOK_S_PER_POD = 10.0, 0.02
+"""So long a voice waits for the first answers of its fleet after a start: a pod not asked yet is not a pod lost."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,20 +43,27 @@ class Group:
     _holders: dict[str, set[Pod]] = field(default_factory=dict)
     _everywhere: set[str] = field(default_factory=set)
     _waiting: set[str] = field(default_factory=set)
-    _changed: set[str] = field(default_factory=set)
-    _timer: asyncio.TimerHandle | None = None
+    _soon: Gathered = field(init=False)
+    _later: Gathered = field(init=False)
+    _unasked: set[Pod] = field(default_factory=set)
     _looked: bool = False
-    _settled: asyncio.Event = field(default_factory=asyncio.Event)
+    _all_asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._soon, self._later = Gathered(self.wake), Gathered(self.wake)
 
     def add(self, pod: Pod) -> None:
         """It joined."""
         self._pods[pod.uid] = pod
         self._sorted = None
+        if not self._looked and pod.client is not None:
+            self._unasked.add(pod)
 
     def remove(self, pod: Pod) -> None:
         """It left."""
         self._pods.pop(pod.uid, None)
         self._sorted = None
+        self._unasked.discard(pod)
         for voice in pod.voices:
             self._forget_holder(voice, pod)
 
@@ -108,32 +120,47 @@ class Group:
 
     def changed(self, pod: Pod, voices: frozenset[str] | None) -> None:
         """A pod says something new of these voices; None: it came, went or changed as a whole."""
-        if voices is None:
-            voices = frozenset(pod.voices) | self._everywhere | self._waiting
-        self._changed |= voices
-        self._note_settled()
-        delay_s = len(self._pods) * GATHER_S_PER_POD
-        if delay_s < AT_ONCE_S:
-            self._tell()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tell)
+        if pod.settled:
+            self._unasked.discard(pod)
+            self._note_all_asked()
+        urgent = pod.followed if voices is None else voices & pod.followed
+        others = frozenset(pod.voices) | self._everywhere | self._waiting if voices is None else voices
+        self._soon.add(urgent, within_s=len(self._pods) * SOON_S_PER_POD)
+        self._later.add(others - urgent, within_s=len(self._pods) * LATER_S_PER_POD)
 
-    async def first_look(self, most_s: float) -> None:
+    async def first_look(self) -> None:
         """Wait until every pod that was there at the start has been asked once."""
         if self._looked:
             return
-        self._note_settled()
+        self._note_all_asked()
         with suppress(TimeoutError):
-            async with asyncio.timeout(most_s):
-                await self._settled.wait()
+            async with asyncio.timeout(FIRST_LOOK_S + len(self._pods) * FIRST_LOOK_S_PER_POD):
+                await self._all_asked.wait()
         self._looked = True
 
-    def _note_settled(self) -> None:
-        if not self._looked and all(pod.settled or pod.client is None for pod in self._pods.values()):
-            self._settled.set()
+    def _note_all_asked(self) -> None:
+        if not self._unasked:
+            self._all_asked.set()
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Voices that are told of together."""
+
+    wake: Callable[[frozenset[str]], None]
+    _voices: set[str] = field(default_factory=set)
+    _timer: asyncio.TimerHandle | None = None
+
+    def add(self, voices: frozenset[str], *, within_s: float) -> None:
+        """Tell them, now or after a while."""
+        self._voices |= voices
+        if within_s < AT_ONCE_S:
+            self._tell()
+        elif self._voices and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(within_s, self._tell)
 
     def _tell(self) -> None:
         self._timer = None
-        changed, self._changed = frozenset(self._changed), set()
-        if changed:
-            self.wake(changed)
+        voices, self._voices = frozenset(self._voices), set()
+        if voices:
+            self.wake(voices)

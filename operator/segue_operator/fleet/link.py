@@ -4,6 +4,9 @@ Separate from `segue.control`, whose calls it carries, and not made of httpx or 
 several times as much as the call itself, and an idle connection holds buffers of 59 to 300 KiB. Here OpenSSL reads
 from the socket directly, one `epoll` registration lasts as long as the connection, and nothing is buffered while
 nothing is said. Only what a sidecar answers is understood: whole bodies, no redirects, no compression.
+
+In a large fleet even OpenSSL's own 34 KiB a connection count. There one connection is to do: a command is written
+behind the long-poll that waits on it, which ends the wait (wire version 2).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import asyncio
 import socket
 import ssl
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -21,8 +25,8 @@ import httptools
 from segue.control import Answer, Request
 from segue.errors import ControlUnreachable
 
-CONNECTIONS_KEPT = 2
-"""Of one pod while it is asked often: one waits for news, one carries commands."""
+ENDS_WAITS = 2
+"""Wire version since which a request behind a long-poll ends its wait."""
 
 MOST_BYTES = 64 << 20
 """A larger answer is none of a sidecar."""
@@ -38,32 +42,34 @@ class _Cut(Exception):
         self.unused = unused
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Link:
     """All connections to one pod.
 
-    Parameters
+    Attributes
     ----------
     url
         `https://ADDRESS:PORT`, or `http://` without TLS.
     tls
         From `segue.tls.client_context`, one for all pods of a fleet; it checks the name in the certificate.
+    kept
+        Connections that stay open between calls: two, one of which waits for news, or one for both.
     """
 
     url: str
     tls: ssl.SSLContext | None = None
-    _free: list[_Connection] = field(default_factory=list)
-    _busy: set[_Connection] = field(default_factory=set)
+    kept: int = 2
+    _wire: int = 0
+    _connections: list[_Connection] = field(default_factory=list)
     _closed: bool = False
 
     async def exchange(self, request: Request) -> Answer:
         """See `segue.control.Line`. A connection that had died unnoticed is replaced once."""
         try:
             while True:
-                connection = self._take()
-                reused = connection is not None
+                connection, reused = await self._connection(request)
                 try:
-                    return await self._on(connection or await self._open(request.timeout_s), request)
+                    return await self._on(connection, request)
                 except _Cut as cut:
                     if not (reused and cut.unused):
                         raise
@@ -75,39 +81,47 @@ class Link:
     async def aclose(self) -> None:
         """See `segue.control.Line`. Whoever waits for an answer gets `ControlUnreachable`."""
         self._closed = True
-        for connection in [*self._free, *self._busy]:
+        for connection in self._connections:
             connection.close()
-        self._free.clear()
+        self._connections.clear()
 
     def rest(self) -> None:
         """See `segue.control.Line`."""
-        for connection in self._free:
-            connection.close()
-        self._free.clear()
+        self._keep([connection for connection in self._connections if not connection.free])
 
-    def _take(self) -> _Connection | None:
-        """A connection that nobody uses; those that the sidecar closed meanwhile are dropped."""
-        while self._free:
-            connection = self._free.pop()
-            if connection.usable:
-                return connection
-        return None
+    def hears(self, wire: int) -> None:
+        """See `segue.control.Line`."""
+        self._wire = wire
+
+    async def _connection(self, request: Request) -> tuple[_Connection, bool]:
+        """One to write the request on, and whether it was used before."""
+        while True:
+            self._keep([connection for connection in self._connections if connection.usable])
+            free = next((connection for connection in self._connections if connection.free), None)
+            if free is not None:
+                return free, True
+            if not self._shares():
+                return await self._open(request.timeout_s), False
+            if request.extra_s == 0.0:
+                waiting = next((connection for connection in self._connections if connection.waits), None)
+                return (waiting, True) if waiting is not None else (await self._open(request.timeout_s), False)
+            await asyncio.wait([connection.until_free() for connection in self._connections[:1]])
+
+    def _shares(self) -> bool:
+        """Whether what is open is to do for one more call."""
+        return bool(self._connections) and self.kept == 1 and self._wire >= ENDS_WAITS
 
     async def _on(self, connection: _Connection, request: Request) -> Answer:
-        self._busy.add(connection)
         try:
             async with asyncio.timeout(request.timeout_s + request.extra_s):
-                answer = await connection.exchange(request)
+                return await connection.exchange(request)
         except BaseException:
             connection.close()
             raise
         finally:
-            self._busy.discard(connection)
-        if connection.usable and not self._closed and len(self._free) < CONNECTIONS_KEPT:
-            self._free.append(connection)
-        else:
-            connection.close()
-        return answer
+            if connection.free and len(self._connections) > self.kept:
+                self._connections.remove(connection)
+                connection.close()
 
     async def _open(self, timeout_s: float) -> _Connection:
         self._require_open()
@@ -120,11 +134,18 @@ class Link:
         except _Cut:
             connection.close()
             raise
+        self._connections.append(connection)
         return connection
 
     def _require_open(self) -> None:
         if self._closed:
             raise _Cut("this link was closed", unused=False)
+
+    def _keep(self, kept: list[_Connection]) -> None:
+        for connection in self._connections:
+            if connection not in kept:
+                connection.close()
+        self._connections = kept
 
 
 async def _connect(host: str, port: int, tls: ssl.SSLContext | None, netloc: str) -> _Connection:
@@ -171,21 +192,48 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class _Connection:
-    """One socket, one call at a time."""
+class _Pending:
+    """A call whose answer has not come yet."""
 
-    __slots__ = ("_answer", "_body", "_fd", "_headers", "_host", "_loop", "_parser", "_size", "_sock", "usable")
+    __slots__ = ("body", "future", "headers", "is_wait", "received_ns", "size", "status")
+
+    def __init__(self, future: asyncio.Future[None], *, is_wait: bool) -> None:
+        self.future, self.is_wait = future, is_wait
+        self.headers: dict[str, str] = {}
+        self.body: list[bytes] = []
+        self.size = self.status = self.received_ns = 0
+
+
+class _Connection:
+    """One socket; answers come in the order of the calls."""
+
+    __slots__ = ("_fd", "_free", "_host", "_loop", "_parser", "_pending", "_sock", "_writing", "usable")
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, host: str) -> None:
         self._sock, self._loop, self._host = sock, loop, host
         self._fd = sock.fileno()
-        self._answer: asyncio.Future[int] | None = None
-        self._parser: httptools.HttpResponseParser | None = None
-        self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
-        self._size = 0
+        self._parser = httptools.HttpResponseParser(self)
+        self._pending: deque[_Pending] = deque()
+        self._free: list[asyncio.Future[None]] = []
+        self._writing = False
         self.usable = True
         loop.add_reader(self._fd, self._on_readable)
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing is under way on it."""
+        return self.usable and not self._pending
+
+    @property
+    def waits(self) -> bool:
+        """Whether all that is under way is a long-poll, which a call behind it would end."""
+        return self.usable and not self._writing and len(self._pending) == 1 and self._pending[0].is_wait
+
+    def until_free(self) -> asyncio.Future[None]:
+        """Done once nothing is under way any more."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._free.append(future)
+        return future
 
     async def exchange(self, request: Request) -> Answer:
         """Write the request, read the answer.
@@ -197,24 +245,23 @@ class _Connection:
         """
         if not self.usable:
             raise _Cut("the connection was closed", unused=True)
-        self._answer = self._loop.create_future()
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers, self._body, self._size = {}, [], 0
+        pending = _Pending(self._loop.create_future(), is_wait=request.extra_s > 0.0)
+        self._pending.append(pending)
         if request.on_write is not None:
             request.on_write(time.monotonic_ns())
         sent_ns = time.time_ns()
         try:
             await self._write(_head(request, self._host) + (request.content or b""))
-            received_ns = await self._answer
-            status = self._parser.get_status_code()
-        finally:
-            self._answer = self._parser = None
+        except BaseException:
+            pending.future.cancel()
+            raise
+        await pending.future
         return Answer(
-            status=status,
-            content=b"".join(self._body),
-            headers=self._headers,
+            status=pending.status,
+            content=b"".join(pending.body),
+            headers=pending.headers,
             sent_ns=sent_ns,
-            received_ns=received_ns,
+            received_ns=pending.received_ns,
         )
 
     def close(self, why: str = "the connection was closed") -> None:
@@ -230,13 +277,17 @@ class _Connection:
     async def _write(self, data: bytes) -> None:
         """Usually one call; a large body may have to wait for the socket."""
         view = memoryview(data)
-        while view:
-            try:
-                view = view[self._sock.send(view) :]
-            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                await self._writable()
-            except OSError as error:
-                raise _Cut(f"could not be written to: {error}", unused=True) from error
+        self._writing = True
+        try:
+            while view:
+                try:
+                    view = view[self._sock.send(view) :]
+                except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                    await self._writable()
+        except OSError as error:
+            raise _Cut(f"could not be written to: {error}", unused=True) from error
+        finally:
+            self._writing = False
 
     async def _writable(self) -> None:
         ready = self._loop.create_future()
@@ -261,10 +312,10 @@ class _Connection:
             self.close(str(error))
 
     def _feed(self, data: bytes) -> None:
-        if self._parser is None:
+        if not self._pending:
             raise OSError("the sidecar spoke before it was asked")
-        self._size += len(data)
-        if self._size > MOST_BYTES:
+        self._pending[0].size += len(data)
+        if self._pending[0].size > MOST_BYTES:
             raise OSError(f"the answer has more than {MOST_BYTES} bytes")
         self._parser.feed_data(data)
 
@@ -273,26 +324,40 @@ class _Connection:
         if self.usable:
             self.usable = False
             self._loop.remove_reader(self._fd)
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(_Cut(message, unused=self._size == 0))
+        while self._pending:
+            pending = self._pending.popleft()
+            if not pending.future.done():
+                pending.future.set_exception(_Cut(message, unused=pending.size == 0))
+        self._tell_free()
+
+    def _tell_free(self) -> None:
+        waiting, self._free = self._free, []
+        for future in waiting:
+            _resolve(future)
 
     # --- what the parser calls ------------------------------------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if self._pending:
+            self._pending[0].headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_body(self, body: bytes) -> None:
         """Some of the body."""
-        self._body.append(body)
+        if self._pending:
+            self._pending[0].body.append(body)
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
-        if self._parser is not None and not self._parser.should_keep_alive():
-            self.usable = False
-            self._loop.remove_reader(self._fd)
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(time.time_ns())
+        if not self._pending:
+            return
+        pending = self._pending.popleft()
+        pending.status, pending.received_ns = self._parser.get_status_code(), time.time_ns()
+        _resolve(pending.future)
+        if not self._parser.should_keep_alive():
+            self._fail("the sidecar closed the connection")
+        elif not self._pending:
+            self._tell_free()
 
 
 def _head(request: Request, host: str) -> bytes:

@@ -215,6 +215,11 @@ class Pod:
 
     # --- reading --------------------------------------------------------------------------------------------------
 
+    @property
+    def followed(self) -> frozenset[str]:
+        """Voices that are long-polled for."""
+        return frozenset(self._close)
+
     def follow(self, voice: str, *, closely: bool) -> None:
         """Long-poll while any voice asks for it."""
         if closely and voice not in self._close:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from segue.control import SidecarClient
@@ -36,9 +36,6 @@ wait behind loads."""
 
 READS_AT_A_TIME = 64
 CLOCKS_AT_A_TIME = 2
-FIRST_LOOK_S = 10.0
-"""So long a voice waits for the first answers of its fleet after a start: a pod not asked yet is not a pod lost."""
-
 RESTART_S = 5.0
 
 logger = logging.getLogger(__name__)
@@ -176,7 +173,7 @@ class SidecarFleet:
         if group is None:
             return ()
         if self._running is not None:
-            await group.first_look(FIRST_LOOK_S)
+            await group.first_look()
         if voice.key in self._followed:
             for pod in group.involved(voice):
                 pod.follow(voice.key, closely=True)
@@ -239,7 +236,9 @@ class SidecarFleet:
         if target is None:
             raise ControlUnreachable(f"pod {pod} is gone")
         try:
-            async with self._turn(command, target, voice):
+            async with self._pointers if isinstance(command, SetPointer) else self._commands:
+                if isinstance(command, SetPointer) and command.at is not None:
+                    await self._tell_time(target, voice)
                 fence = next_fence()
                 with target.sending(voice.key, fence) as client:
                     await carry_out(command, client, voice=voice, fence=fence, clock=target.offset)
@@ -247,23 +246,13 @@ class SidecarFleet:
             if isinstance(command, EnsureRevision):
                 self._refusals.note(pod, voice.key, command.source.revision, error)
             raise
+        except CommandRefused as error:
+            if isinstance(command, SetPointer) and command.at is not None:
+                self._report_pod(voice, "NotArmed", f"pod {target.name} does not flip with the others: {error}")
+            raise
         if isinstance(command, DropRevision):
             self._refusals.forget(pod, voice.key, command.revision)
         return fence
-
-    @asynccontextmanager
-    async def _turn(self, command: Command, pod: Pod, voice: VoiceModel) -> AsyncIterator[None]:
-        """A place among the calls that are under way; a flip at an instant needs the pod's clock first."""
-        at_once = not isinstance(command, SetPointer) or command.at is None
-        async with self._pointers if isinstance(command, SetPointer) else self._commands:
-            if not at_once:
-                await self._tell_time(pod, voice)
-            try:
-                yield
-            except CommandRefused as error:
-                if not at_once:
-                    self._report_pod(voice, "NotArmed", f"pod {pod.name} does not flip with the others: {error}")
-                raise
 
     async def _tell_time(self, pod: Pod, voice: VoiceModel) -> None:
         with suppress(SegueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Path, Query, Response
+from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from segue import __version__
@@ -37,6 +37,7 @@ from segue_sidecar.api.errors import documented, install
 from segue_sidecar.api.fast_lane import FastLane
 from segue_sidecar.api.services import Services
 from segue_sidecar.fences import Command
+from segue_sidecar.hurry import STATE_KEY
 
 MAX_BODY_BYTES = 1 << 20
 MAX_WAIT_S = 60.0
@@ -109,16 +110,18 @@ def _add_reads(app: FastAPI, services: Services) -> None:
         responses={304: {"description": "Nothing changed within `wait`."}, **documented(400, 421, 422)},
     )
     async def state(
+        request: Request,
         since: Annotated[str | None, Query(max_length=64, description="ETag of the state that is known.")] = None,
         wait: Annotated[str, Query(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3})?s$", description="At most 60s.")] = "0s",
         voice: Annotated[list[str], Query(max_length=64, description="`namespace/name`; none: all.")] = [],  # noqa: B006
     ) -> Response:
         """Everything that this pod holds; with `since` and `wait`, when it is another state than that one.
 
-        With `voice`, once or often, it tells of those only; the ETag is that of everything all the same.
+        With `voice`, once or often, it tells of those only; the ETag is that of everything all the same. Another
+        request behind it on the same connection ends the wait.
         """
-        wait_s = min(float(wait.removesuffix("s")), MAX_WAIT_S)
-        if since is not None and not await services.feed.wait_for_other(since, wait_s=wait_s):
+        wait_s, hurry = min(float(wait.removesuffix("s")), MAX_WAIT_S), request.scope["state"].get(STATE_KEY)
+        if since is not None and not await services.feed.wait_for_other(since, wait_s=wait_s, hurry=hurry):
             return Response(status_code=304, headers={"etag": f'"{since}"'} if since.isalnum() else None)
         etag, content = services.feed.document(only=voice)
         return Response(content, media_type="application/json", headers={"etag": f'"{etag}"'})
