@@ -25,6 +25,8 @@ from segue.desired import SHARDS, config_map_name
 
 TURN_S = 0.4
 FAILURES_TO_UNREADY = 2
+PRE_STOP_S = 1.0
+"""A server that drains refuses new requests, and endpoints change before those who balance know it."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +91,20 @@ class Node:
         """Whether the Pod object says so."""
         return self._told.get(name, False)
 
-    def withdraw(self, pod: PodProcess) -> None:
-        """No endpoint from now on; its end is somebody else's work."""
+    async def restart(self, pod: PodProcess) -> None:
+        """End both containers and begin them again; returns when they run, which is before the pod is Ready."""
+        await self._withdraw(pod)
+        await asyncio.to_thread(self._tell, pod, False)
+        self._told[pod.name] = False
+        await pod.stop()
+        await pod.start()
+        pod.leaving = False
+
+    async def _withdraw(self, pod: PodProcess) -> None:
+        """No endpoint from now on; what was sent to it already arrives while its preStop hook sleeps."""
         pod.leaving = True
         self.announce()
+        await asyncio.sleep(PRE_STOP_S)
 
     # --- deletion -----------------------------------------------------------------------------------------------------
 
@@ -102,7 +114,7 @@ class Node:
             found = listed.get(pod.name)
             is_deleted = found is None or found["metadata"]["uid"] != pod.uid or _terminating(found)
             if is_deleted and not pod.leaving:
-                self.withdraw(pod)
+                pod.leaving = True
                 task = asyncio.create_task(self._end(pod), name=f"end {pod.name}")
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
@@ -111,6 +123,7 @@ class Node:
         return self.kube.list(f"{CORE}/namespaces/{self.namespace}/pods")
 
     async def _end(self, pod: PodProcess) -> None:
+        await self._withdraw(pod)
         await pod.stop()
         while pod.name in self.pods:
             try:

@@ -130,15 +130,7 @@ class Stage:
 
     def restart_pod(self, name: str) -> None:
         """Both containers are started again, as after a change of the node: drained, ended, begun."""
-        pod = self.pods[name]
-
-        async def again() -> None:
-            self.node.withdraw(pod)
-            await pod.stop()
-            await pod.start()
-            pod.leaving = False
-
-        self.backstage.call(again(), within_s=POD_READY_S * 2)
+        self.backstage.call(self.node.restart(self.pods[name]), within_s=POD_READY_S * 2)
         eventually(lambda: self.node.is_ready(name), within_s=POD_READY_S, what=f"{name} is Ready again")
 
     def kill_sidecar(self, name: str) -> None:

@@ -295,6 +295,7 @@ def test_a_frozen_leader_changes_nothing_afterwards(case: Case) -> None:
         stage.operator.freeze()
         took_s = wait_for_other_holder(stage.kube, before, within_s=60)
         voice.wait_promoted(second)
+        voice.follow({"rollout": {"canary": {"mode": "Skip"}}})
         third = voice.edit(case.fresh())
         done = voice.wait_promoted(third)
         stage.wait_serving(voice.key, third)
