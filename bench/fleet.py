@@ -159,7 +159,7 @@ async def _reconcile(stage: Stage, size: Size, found: Figures) -> None:
         answer = await stage.operator.ask({"change": [key]})
         began_ns, revision = answer["changed"][key]
         changed[key] = (began_ns, revision)
-        await asyncio.sleep(random.expovariate(2.0))
+        await asyncio.sleep(random.expovariate(1.0))
     await _until(stage, lambda facts: all(facts["phases"].get(key) == "Idle" for key in changed), within_s=300)
     noted, after = await stage.noted(), (await stage.facts())["requests"]
     missing = [key for key, (_, revision) in changed.items() if f"{key} {revision}" not in noted["first"]]

@@ -20,7 +20,10 @@ from segue_operator.fleet.pod import Pod
 
 WINDOW_S = 3600
 READS_PER_S = 250
-"""Of all voices on all pods together: more than that, and each is read less often."""
+"""Of all voices in a canary or watch on all pods together: more than that, and each pod is read less often."""
+
+GUARD_READS_PER_S = 25
+"""And of all those that are only guarded: their pods keep no connection, so that each read shakes hands first."""
 
 KEPT_S = 180.0
 """A voice whose evidence nobody asked for so long is forgotten."""
@@ -31,6 +34,7 @@ logger = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Known:
     asked_at: float = 0.0
+    closely: bool = False
     windows: dict[str, tuple[float, Windows | None]] = field(default_factory=dict)
 
 
@@ -42,12 +46,19 @@ class Evidence:
     reads: asyncio.Semaphore
     _known: dict[str, _Known] = field(default_factory=dict)
 
-    async def of(self, voice: str, pods: Sequence[Pod]) -> dict[str, Windows]:
-        """By uid, of the pods that have any; those that cannot be read now have none."""
+    async def of(self, voice: str, pods: Sequence[Pod], *, closely: bool) -> dict[str, Windows]:
+        """By uid, of the pods that have any; those that cannot be read now have none.
+
+        Parameters
+        ----------
+        closely
+            A canary or a watch is open; else the voice is only guarded.
+        """
         known = self._asked(voice, time.monotonic())
+        known.closely = closely
         here = {pod.uid for pod in pods}
         known.windows = {uid: found for uid, found in known.windows.items() if uid in here}
-        oldest = time.monotonic() - self._lasts_s(len(pods))
+        oldest = time.monotonic() - self._lasts_s(len(pods), closely=closely)
         due = [pod for pod in pods if known.windows.get(pod.uid, (-1.0, None))[0] <= oldest]
         await asyncio.gather(*(self._read(voice, pod, known) for pod in due))
         return {uid: windows for uid, (_, windows) in known.windows.items() if windows is not None}
@@ -59,10 +70,11 @@ class Evidence:
         known.asked_at = now
         return known
 
-    def _lasts_s(self, pods: int) -> float:
+    def _lasts_s(self, pods: int, *, closely: bool) -> float:
         """How long what was read is good enough; nothing while there is little to read."""
-        total = max(pods, sum(len(known.windows) for known in self._known.values()))
-        return total / READS_PER_S if total > READS_PER_S else 0.0
+        total = max(pods, sum(len(known.windows) for known in self._known.values() if known.closely is closely))
+        per_s = READS_PER_S if closely else GUARD_READS_PER_S
+        return total / per_s if total > READS_PER_S else 0.0
 
     async def _read(self, voice: str, pod: Pod, known: _Known) -> None:
         client, ahead_s = pod.client, pod.offset.offset_ns / 1e9

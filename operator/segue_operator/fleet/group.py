@@ -43,6 +43,7 @@ class Group:
     _holders: dict[str, set[Pod]] = field(default_factory=dict)
     _everywhere: set[str] = field(default_factory=set)
     _waiting: set[str] = field(default_factory=set)
+    _narrow: Gathered = field(init=False)
     _soon: Gathered = field(init=False)
     _later: Gathered = field(init=False)
     _unasked: set[Pod] = field(default_factory=set)
@@ -50,7 +51,7 @@ class Group:
     _all_asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self._soon, self._later = Gathered(self.wake), Gathered(self.wake)
+        self._narrow, self._soon, self._later = (Gathered(self.wake) for _ in range(3))
 
     def add(self, pod: Pod) -> None:
         """It joined."""
@@ -125,8 +126,14 @@ class Group:
             self._note_all_asked()
         urgent = pod.followed if voices is None else voices & pod.followed
         others = frozenset(pod.voices) | self._everywhere | self._waiting if voices is None else voices
-        self._soon.add(urgent, within_s=len(self._pods) * SOON_S_PER_POD)
-        self._later.add(others - urgent, within_s=len(self._pods) * LATER_S_PER_POD)
+        pods = len(self._pods)
+        narrow = urgent - self._everywhere
+        self._narrow.add(narrow, within_s=max((self._count(each) for each in narrow), default=0) * SOON_S_PER_POD)
+        self._soon.add(urgent & self._everywhere, within_s=pods * SOON_S_PER_POD)
+        self._later.add(others - urgent, within_s=pods * LATER_S_PER_POD)
+
+    def _count(self, voice: str) -> int:
+        return len(self._holders.get(voice, ()))
 
     async def first_look(self) -> None:
         """Wait until every pod that was there at the start has been asked once."""

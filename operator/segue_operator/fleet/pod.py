@@ -25,11 +25,13 @@ from segue.rollout.snapshot import Windows
 from segue.wire import ArmedOutcome, Fence, PodIdentity, StateDocument, VoiceState
 from segue_operator.fleet.clock_offset import ClockOffset
 from segue_operator.fleet.listening import Listener
+from segue_operator.fleet.lull import Lull
 from segue_operator.fleet.records import PodRecord
 from segue_operator.fleet.standings import NO_FENCE, Held, Standings, shared
 
 LONG_POLL_S = 20.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 5.0
+NEWS_S = 3.0
 CLOCK_READS = 5
 WELL_KNOWN_NS = 1_500_000
 """Before a flip at an instant a clock is asked for so often, unless it is known as well as this."""
@@ -72,6 +74,7 @@ class Company:
     on_held: Callable[[Pod, str], None]
     on_dropped: Callable[[Pod, str, ArmedOutcome], None]
     reads: asyncio.Semaphore
+    lull: Lull
     clocks: asyncio.Semaphore
     standings: Standings
     listener: Listener
@@ -114,6 +117,8 @@ class Pod:
     _close: set[str] = field(default_factory=set)
     _attention: asyncio.Event = field(default_factory=asyncio.Event)
     _failures: int = 0
+    _cut_short: bool = False
+    _awaited: list[asyncio.Future[None]] = field(default_factory=list)
     _views: dict[str, PodView] = field(default_factory=dict)
 
     @property
@@ -230,7 +235,11 @@ class Pod:
 
     async def renew(self, voice: str) -> None:
         """Read the voice, if what is known has not seen our last command; a pod that is polled and lost is left."""
-        if self.is_current(voice) or self.client is None or self._mistaken or (self.polled and self.identity is None):
+        if self.client is None or self._mistaken or (self.polled and self.identity is None):
+            return
+        if self._cut_short and voice in self._close:
+            await self._next_news()
+        if self.is_current(voice):
             return
         try:
             async with self.company.reads:
@@ -240,6 +249,12 @@ class Pod:
                     await self._read_part(frozenset({voice}), since=None, wait_s=0.0)
         except SegueError as error:
             self._lost(error)
+
+    async def _next_news(self) -> None:
+        """The long-poll, which begins anew in a moment, brings what is to be known."""
+        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited.append(news)
+        await asyncio.wait({news}, timeout=NEWS_S)
 
     async def poll(self) -> None:
         """Keep what is known fresh for as long as the pod has this address."""
@@ -270,8 +285,12 @@ class Pod:
             return
         wanted = frozenset(self._close)
         known = bool(self._etag) and (self._part is None or wanted <= self._part)
+        began_at = time.monotonic()
         etag = await self._read_part(wanted, since=self._etag if known else None, wait_s=LONG_POLL_S if known else 0.0)
         self._etag, self._part = etag or self._etag, wanted
+        self._cut_short = etag is None and time.monotonic() - began_at < LONG_POLL_S / 2
+        if self._cut_short:  # by a command of ours on the same connection
+            await self.company.lull.wait()
 
     async def _rest(self) -> None:
         """A minute or so, or until a voice asks for more."""
@@ -339,6 +358,7 @@ class Pod:
                 self._put(name, after)
                 self._tell_dropped(name, state)
         self._now_ns = max(found.now_ns, self._now_ns) if late else found.now_ns
+        self._tell_news()
         self.company.listener.saw_state(self.uid, found, only=only)
         whole = f"{found.pod.model_dump_json()} {[worker.model_dump_json() for worker in found.workers]}"
         if self.identity is None or whole != self._whole:
@@ -347,6 +367,13 @@ class Pod:
             self.company.on_change(self, None)
         elif changed:
             self.company.on_change(self, frozenset(changed))
+
+    def _tell_news(self) -> None:
+        self._cut_short = False
+        awaited, self._awaited = self._awaited, []
+        for news in awaited:
+            if not news.done():
+                news.set_result(None)
 
     def _tell_dropped(self, name: str, state: VoiceState | None) -> None:
         """An armed flip that was not carried out: its state stays, and is told once for each time that it changes."""
@@ -383,6 +410,7 @@ class Pod:
     def forget(self) -> None:
         """Nothing that it said counts any more: it is out of reach until it answers again."""
         self.identity = None
+        self._tell_news()
         self._whole_etag = self._etag = ""
         self._part = frozenset()
         self._views.clear()

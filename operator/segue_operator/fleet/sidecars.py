@@ -23,16 +23,13 @@ from segue_operator.fleet.clock_offset import MAX_UNCERTAINTY_NS
 from segue_operator.fleet.evidence import Evidence
 from segue_operator.fleet.group import Group
 from segue_operator.fleet.listening import Listener, Nobody
+from segue_operator.fleet.lull import Lull
 from segue_operator.fleet.pod import Company, Pod
 from segue_operator.fleet.records import FleetKey, Holding, PodRecord
 from segue_operator.fleet.refusals import Refusals
 from segue_operator.fleet.standings import Standings
 
 __all__ = ["SidecarFleet", "describe"]
-
-COMMANDS_AT_A_TIME = 256
-"""So many calls wait for their pods at once; pointers have as many places of their own, because a way back may not
-wait behind loads."""
 
 READS_AT_A_TIME = 64
 CLOCKS_AT_A_TIME = 2
@@ -61,6 +58,9 @@ class SidecarFleet:
         Voices that should look again; None: all of them.
     report
         Tells people (`Events.publish`).
+    commands_at_a_time
+        So many calls wait for their pods at once. Pointers have as many places of their own, because a way back may
+        not wait behind loads.
     """
 
     select: Callable[[VoiceModel], FleetKey | None]
@@ -70,18 +70,21 @@ class SidecarFleet:
     report: Callable[[str | None, Event], None] = _tell_nobody
     listener: Listener = field(default_factory=Nobody)
     idle_poll_s: float = 60.0
+    commands_at_a_time: int = 256
     pods: dict[str, Pod] = field(default_factory=dict)
     _groups: dict[FleetKey, Group] = field(default_factory=dict)
     _followed: set[str] = field(default_factory=set)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _running: asyncio.TaskGroup | None = None
     _refusals: Refusals = field(default_factory=Refusals)
-    _commands: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMMANDS_AT_A_TIME))
-    _pointers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMMANDS_AT_A_TIME))
+    _commands: asyncio.Semaphore = field(init=False)
+    _pointers: asyncio.Semaphore = field(init=False)
     _company: Company = field(init=False)
     _evidence: Evidence = field(init=False)
 
     def __post_init__(self) -> None:
+        self._commands = asyncio.Semaphore(self.commands_at_a_time)
+        self._pointers = asyncio.Semaphore(self.commands_at_a_time)
         reads = asyncio.Semaphore(READS_AT_A_TIME)
         self._evidence = Evidence(listener=self.listener, reads=reads)
         self._company = Company(
@@ -91,6 +94,7 @@ class SidecarFleet:
             on_held=lambda pod, voice: self._groups[pod.record.fleet].note_holder(voice, pod),
             on_dropped=self._flip_dropped,
             reads=reads,
+            lull=Lull(),
             clocks=asyncio.Semaphore(CLOCKS_AT_A_TIME),
             standings=Standings(),
             listener=self.listener,
@@ -187,7 +191,7 @@ class SidecarFleet:
         windows = {}
         if evidence:
             holding = [pod for pod in pods if pod.is_current(key) and pod.standing(key, uid).revisions]
-            windows = await self._evidence.of(key, holding)
+            windows = await self._evidence.of(key, holding, closely=key in self._followed)
         views = (pod.view(key, uid, engine=engine, windows=windows.get(pod.uid)) for pod in pods)
         return tuple(self._refusals.apply(view, key) for view in views)
 
@@ -236,12 +240,8 @@ class SidecarFleet:
         if target is None:
             raise ControlUnreachable(f"pod {pod} is gone")
         try:
-            async with self._pointers if isinstance(command, SetPointer) else self._commands:
-                if isinstance(command, SetPointer) and command.at is not None:
-                    await self._tell_time(target, voice)
-                fence = next_fence()
-                with target.sending(voice.key, fence) as client:
-                    await carry_out(command, client, voice=voice, fence=fence, clock=target.offset)
+            with self._company.lull.broken():
+                fence = await self._in_turn(command, target, voice, next_fence)
         except InvalidCommand as error:
             if isinstance(command, EnsureRevision):
                 self._refusals.note(pod, voice.key, command.source.revision, error)
@@ -252,6 +252,17 @@ class SidecarFleet:
             raise
         if isinstance(command, DropRevision):
             self._refusals.forget(pod, voice.key, command.revision)
+        return fence
+
+    async def _in_turn(
+        self, command: Command, target: Pod, voice: VoiceModel, next_fence: Callable[[], Fence]
+    ) -> Fence:
+        async with self._pointers if isinstance(command, SetPointer) else self._commands:
+            if isinstance(command, SetPointer) and command.at is not None:
+                await self._tell_time(target, voice)
+            fence = next_fence()
+            with target.sending(voice.key, fence) as client:
+                await carry_out(command, client, voice=voice, fence=fence, clock=target.offset)
         return fence
 
     async def _tell_time(self, pod: Pod, voice: VoiceModel) -> None:

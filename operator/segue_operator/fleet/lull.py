@@ -1,0 +1,42 @@
+"""When no command is on its way: the moment to read what the last ones did.
+
+Separate because it is shared by all pods: a command to thousands of pods ends thousands of long-polls, and to begin
+them anew in the middle of it would take as long as the command itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+MOST_S = 1.0
+"""Somebody is always commanded in a busy fleet: nobody waits longer than this."""
+
+
+@dataclass(slots=True)
+class Lull:
+    """Counts commands that wait for their turn or for their answer."""
+
+    _under_way: int = 0
+    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """Around a command."""
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
+
+    async def wait(self) -> None:
+        """Until no command is under way, or for a while."""
+        if self._under_way:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MOST_S):
+                    await self._quiet.wait()

@@ -1,0 +1,177 @@
+"""What is read of pods, and how often: whole and seldom where nothing goes on, closely where something does."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.support.fleet import FLEET, Fleets, holding, narrator, polled, record, until
+
+from segue.rollout import SetPointer
+from segue_operator.fleet.records import FleetKey, Holding
+from segue_operator.fleet.standings import Standings
+
+KEY = "default/narrator"
+
+
+async def begin(fleets: Fleets, count: int = 1) -> None:
+    fleets.fleet.update([record(f"p{index}") for index in range(count)])
+    await until(lambda: all(pod.identity is not None for pod in fleets.fleet.pods.values()))
+
+
+def test_a_quiet_pod_is_read_once_a_period_and_as_a_whole() -> None:
+    async def story(fleets: Fleets) -> None:
+        quiet = fleets.pod("p0", narrator=holding())
+        await begin(fleets)
+        await until(lambda: len(quiet.asked) >= 3)
+        assert quiet.asked[0] == "GET /v1/state?wait=0s"
+        assert quiet.asked[1:3] == ["GET /v1/state?wait=0s&since=1"] * 2
+
+    polled(story, idle_poll_s=0.1)
+
+
+def test_nothing_more_is_asked_of_a_quiet_pod_in_between() -> None:
+    async def story(fleets: Fleets) -> None:
+        quiet = fleets.pod("p0", narrator=holding())
+        await begin(fleets)
+        for _ in range(5):
+            await fleets.fleet.observe(narrator(), evidence=False)
+        await asyncio.sleep(0.2)
+        assert len(quiet.asked) == 1
+
+    polled(story)
+
+
+def test_a_pod_in_a_rollout_is_long_polled_for_that_voice_and_wakes_it_alone() -> None:
+    async def story(fleets: Fleets) -> None:
+        busy = fleets.pod("p0", narrator=holding(), other=holding(uid="uid-other"))
+        await begin(fleets)
+        fleets.fleet.follow(KEY, closely=True)
+        await fleets.fleet.observe(narrator(), evidence=False)
+        await until(lambda: busy.asked[-1] == "GET /v1/state?wait=20s&since=1&voice=default%2Fnarrator")
+        fleets.woken.clear()
+        busy.put("default/other", holding("c" * 64, uid="uid-other"))
+        busy.put(KEY, holding("b" * 64))
+        await until(lambda: fleets.woken)
+        assert fleets.woken == [frozenset({KEY})]
+        (view,) = await fleets.fleet.observe(narrator(), evidence=False)
+        assert view.pointer.active == "b" * 64
+
+    polled(story)
+
+
+def test_a_voice_that_is_followed_later_is_not_missed_by_the_poll_that_waits_already() -> None:
+    async def story(fleets: Fleets) -> None:
+        busy = fleets.pod("p0", narrator=holding(), other=holding(uid="uid-other"))
+        await begin(fleets)
+        fleets.fleet.pods["p0"].follow("default/other", closely=True)
+        await until(lambda: busy.asked[-1].endswith("voice=default%2Fother"))
+        fleets.fleet.follow(KEY, closely=True)
+        await fleets.fleet.observe(narrator(), evidence=False)
+        busy.put(KEY, holding("b" * 64))
+        await until(lambda: fleets.fleet.pods["p0"].voices[KEY].standing.pointer.active == "b" * 64)
+
+    polled(story)
+
+
+def test_when_nobody_follows_any_more_the_pod_is_quiet_again() -> None:
+    async def story(fleets: Fleets) -> None:
+        pod = fleets.pod("p0", narrator=holding())
+        await begin(fleets)
+        fleets.fleet.follow(KEY, closely=True)
+        await fleets.fleet.observe(narrator(), evidence=False)
+        await until(lambda: "wait=20s" in pod.asked[-1])
+        fleets.fleet.follow(KEY, closely=False)
+        pod.put(KEY, holding("b" * 64))
+        await until(lambda: fleets.fleet.pods["p0"].voices[KEY].standing.pointer.active == "b" * 64)
+        asked = len(pod.asked)
+        await asyncio.sleep(0.2)
+        assert len(pod.asked) <= asked + 1
+
+    polled(story)
+
+
+def test_what_is_seen_is_never_older_than_our_last_command() -> None:
+    async def story(fleets: Fleets) -> None:
+        fleets.pod("p0", narrator=holding())
+        await begin(fleets)
+        command = SetPointer(pods=("p0",), active="b" * 64)
+        await fleets.fleet.send(command, "p0", voice=narrator(), next_fence=fleets.next_fence)
+        (view,) = await fleets.fleet.observe(narrator(), evidence=False)
+        assert (view.in_reach, view.pointer.active) == (True, "b" * 64)
+
+    polled(story)
+
+
+def test_a_pod_that_fell_silent_after_our_command_is_out_of_reach_rather_than_old() -> None:
+    async def story(fleets: Fleets) -> None:
+        pod = fleets.pod("p0", narrator=holding())
+        await begin(fleets)
+        command = SetPointer(pods=("p0",), active="b" * 64)
+        await fleets.fleet.send(command, "p0", voice=narrator(), next_fence=fleets.next_fence)
+        pod.silent = True
+        (view,) = await fleets.fleet.observe(narrator(), evidence=False)
+        assert not view.in_reach
+
+    polled(story)
+
+
+def test_a_voice_that_does_not_live_everywhere_looks_only_at_the_pods_that_hold_it() -> None:
+    async def story(fleets: Fleets) -> None:
+        fleets.pod("p0", narrator=holding())
+        fleets.pod("p1")
+        fleets.pod("p2", narrator=holding())
+        await begin(fleets, 3)
+        warm = await fleets.fleet.observe(narrator(tier="warm"), evidence=False)
+        hot = await fleets.fleet.observe(narrator(tier="hot"), evidence=False)
+        assert [view.uid for view in warm] == ["p0", "p2"]
+        assert [view.uid for view in hot] == ["p0", "p1", "p2"]
+
+    polled(story)
+
+
+def test_a_voice_that_nobody_serves_yet_may_go_to_any_pod() -> None:
+    async def story(fleets: Fleets) -> None:
+        fleets.pod("p0")
+        fleets.pod("p1")
+        await begin(fleets, 2)
+        assert len(await fleets.fleet.observe(narrator(tier="warm"), evidence=False)) == 2
+
+    polled(story)
+
+
+def test_what_pods_hold_is_told_with_uid_and_fleet() -> None:
+    async def story(fleets: Fleets) -> None:
+        fleets.pod("p0", narrator=holding(), gone=holding(uid="uid-gone"))
+        fleets.pod("p1", narrator=holding())
+        other = FleetKey(namespace="voices", name="other")
+        fleets.fleet.update([record("p0"), record("p1", fleet=other)])
+        await until(lambda: all(pod.identity is not None for pod in fleets.fleet.pods.values()))
+        assert fleets.fleet.held() == {
+            Holding(voice=KEY, uid="uid-narrator", fleet=FLEET),
+            Holding(voice=KEY, uid="uid-narrator", fleet=other),
+            Holding(voice="default/gone", uid="uid-gone", fleet=FLEET),
+        }
+
+    polled(story)
+
+
+def test_evidence_is_read_of_pods_that_hold_the_voice_only() -> None:
+    async def story(fleets: Fleets) -> None:
+        has, has_not = fleets.pod("p0", narrator=holding()), fleets.pod("p1")
+        await begin(fleets, 2)
+        seen = await fleets.fleet.observe(narrator(), evidence=True)
+        assert [view.windows is not None for view in seen] == [True, False]
+        assert any("/v1/windows" in each for each in has.asked)
+        assert not any("/v1/windows" in each for each in has_not.asked)
+
+    polled(story)
+
+
+def test_voices_that_stand_alike_share_what_is_known_of_them() -> None:
+    standings = Standings()
+    one = standings.of(holding(fence="1.1", slot=1))
+    other = standings.of(holding(fence="1.2", slot=2))
+    different = standings.of(holding("b" * 64, fence="1.2"))
+    assert one.standing is other.standing
+    assert one.fence < other.fence
+    assert one.standing is not different.standing
