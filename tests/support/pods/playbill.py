@@ -24,7 +24,8 @@ from tests.support.pods.rights import install_rights, operator_kubeconfig
 from tests.support.pods.stage import Stage, staged
 
 PODS = 2
-POD_SETTINGS: Mapping[str, Any] = {"outOfReachS": 8}
+POD_SETTINGS: Mapping[str, Any] = {"outOfReachS": 20}
+"""Longer than an operator that watches ever stays silent (10 s); a third of the default, for the dead-man rule's sake."""
 
 
 class Playbill:

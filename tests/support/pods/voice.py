@@ -187,5 +187,6 @@ def describe(voice: VoiceModel | None) -> str:
     return (
         f"it stands in {status.phase} ({status.reason}: {status.message}), generation {voice.metadata.generation}, "
         f"observed {status.observed_generation}, target {(status.target_revision or 'none')[:10]}, "
-        f"stable {(status.stable_revision or 'none')[:10]}, attempt {status.attempt}"
+        f"stable {(status.stable_revision or 'none')[:10]}, attempt {status.attempt}, "
+        f"last rollback: {status.last_rollback.message if status.last_rollback else 'none'}"
     )

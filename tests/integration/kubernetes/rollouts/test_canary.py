@@ -17,7 +17,7 @@ from segue.wire import CanaryMode, VoiceState
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
 
-AT_ONCE = 3
+AT_ONCE = 4
 
 IMPATIENT: Mapping[str, Any] = {"rollout": {"canary": {"mode": "Split", "timeout": "2s"}}}
 MIRROR: Mapping[str, Any] = {"rollout": {"canary": {"mode": "Mirror", "steps": ["100%"]}}}

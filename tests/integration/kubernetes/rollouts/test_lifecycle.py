@@ -16,7 +16,7 @@ from segue.wire import ProbePhase, VoiceState
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
 
-AT_ONCE = 3
+AT_ONCE = 4
 
 TOGETHER: Mapping[str, Any] = {"rollout": {"together": True}}
 LONG_WATCH: Mapping[str, Any] = {"watch": {"duration": "8s"}}

@@ -16,8 +16,9 @@ from segue.model import Phase
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(400)]
 
-ONE_MAY_BE_LATE: Mapping[str, Any] = {"rollout": {"maxFailedPods": "50%", "progressDeadline": "8s"}}
 ALL_AT_ONCE: Mapping[str, Any] = {"rollout": {"preloadWaves": ["100%"]}}
+ONE_MAY_BE_LATE: Mapping[str, Any] = {"rollout": {"maxFailedPods": "50%", "progressDeadline": "8s"}}
+"""With all pods in the first wave: a first wave that is late as a whole fails the version."""
 
 
 def in_canary(case: Case) -> tuple[Voice, str, str]:
@@ -86,7 +87,7 @@ def test_a_pod_restarts_in_mid_rollout(case: Case) -> None:
 
 
 def test_a_hanging_sidecar_is_late_and_follows(case: Case) -> None:
-    voice, first = case.speaking(ONE_MAY_BE_LATE)
+    voice, first = case.speaking(ALL_AT_ONCE, ONE_MAY_BE_LATE)
     pod = case.stage.pods["pod-1"]
     pod.hang(Container.SIDECAR)
     try:

@@ -17,7 +17,7 @@ from segue.model.status import ConditionStatus
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
 
-AT_ONCE = 3
+AT_ONCE = 4
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 OPEN_WATCH: Mapping[str, Any] = {"watch": {"duration": "20s", "sustainedFor": "5s"}}
