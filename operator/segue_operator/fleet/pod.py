@@ -22,12 +22,11 @@ from segue.errors import ControlUnreachable, SegueError, WrongPod
 from segue.rollout import PodFacts, PodView
 from segue.rollout.observe import ABSENT, Standing, unseen, view_standing
 from segue.rollout.snapshot import Windows
-from segue.wire import ArmedOutcome, Fence, PodIdentity, StateDocument, VoiceState
+from segue.wire import Fence, PodIdentity, StateDocument, VoiceState
 from segue_operator.fleet.clock_offset import ClockOffset
-from segue_operator.fleet.listening import Listener
-from segue_operator.fleet.lull import Lull
+from segue_operator.fleet.company import Company
 from segue_operator.fleet.records import PodRecord
-from segue_operator.fleet.standings import NO_FENCE, Held, Standings, shared
+from segue_operator.fleet.standings import NO_FENCE, Held, shared
 
 LONG_POLL_S = 20.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 5.0
@@ -45,39 +44,6 @@ class _Sent:
 
     fence: Fence
     ended_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Company:
-    """What the pods of a fleet share.
-
-    Attributes
-    ----------
-    term
-        The leader's term now; sent with every read, as contact.
-    on_change
-        Called with the voices whose state is another one than before; None when the pod came into or fell out of
-        reach, or changed as a whole.
-    on_held
-        Called where a pod begins or ceases to hold a voice.
-    on_dropped
-        Called where a pod says that it did not carry out an armed flip.
-    reads
-        Bounds how many pods are read at a time.
-    clocks
-        Bounds how many pods are asked for nothing but their clock.
-    """
-
-    term: Callable[[], int]
-    idle_poll_s: float
-    on_change: Callable[[Pod, frozenset[str] | None], None]
-    on_held: Callable[[Pod, str], None]
-    on_dropped: Callable[[Pod, str, ArmedOutcome], None]
-    reads: asyncio.Semaphore
-    lull: Lull
-    clocks: asyncio.Semaphore
-    standings: Standings
-    listener: Listener
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

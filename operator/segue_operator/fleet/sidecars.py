@@ -20,11 +20,12 @@ from segue.rollout import Command, DropRevision, EnsureRevision, Event, PodView,
 from segue.wire import ArmedOutcome, Fence
 from segue_operator.fleet.carrying import carry_out, clock_ahead, describe
 from segue_operator.fleet.clock_offset import MAX_UNCERTAINTY_NS
+from segue_operator.fleet.company import Company
 from segue_operator.fleet.evidence import Evidence
 from segue_operator.fleet.group import Group
 from segue_operator.fleet.listening import Listener, Nobody
 from segue_operator.fleet.lull import Lull
-from segue_operator.fleet.pod import Company, Pod
+from segue_operator.fleet.pod import Pod
 from segue_operator.fleet.records import FleetKey, Holding, PodRecord
 from segue_operator.fleet.refusals import Refusals
 from segue_operator.fleet.standings import Standings
