@@ -25,7 +25,7 @@ from tests.support.pods.stage import Stage, staged
 
 PODS = 2
 POD_SETTINGS: Mapping[str, Any] = {"outOfReachS": 20}
-"""Longer than an operator that watches ever stays silent (10 s); a third of the default, for the dead-man rule's sake."""
+"""Longer than an operator that watches ever stays silent (10 s), shorter than the default for the dead-man rule."""
 
 
 class Playbill:

@@ -363,7 +363,7 @@ def _writes_of(operator: OperatorProcess, case: Case, *, since: datetime) -> lis
         extra = event["user"].get("extra", {})
         by_us = token in extra.get("authentication.kubernetes.io/credential-id", [])
         is_write = event["verb"] in ("create", "update", "patch", "delete") and event["responseStatus"]["code"] < 300
-        is_news = event["objectRef"].get("apiGroup") == "events.k8s.io"
+        is_news = event.get("objectRef", {}).get("apiGroup") == "events.k8s.io"
         if by_us and is_write and not is_news and datetime.fromisoformat(event["requestReceivedTimestamp"]) > since:
             found.append(f"{event['verb']} {event['requestURI']}")
     return found
