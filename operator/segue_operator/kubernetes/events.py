@@ -69,6 +69,8 @@ class ClusterEvents:
         Which operator says it.
     revision_of
         The revision that a voice is about at the moment, for the log.
+    may_post
+        Asked before each line goes out: a leader that was frozen and deposed says nothing more.
     dropped
         Lines that found no room, for the metrics.
     """
@@ -79,6 +81,7 @@ class ClusterEvents:
     now: Callable[[], datetime]
     revision_of: Callable[[str], str | None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
+    may_post: Callable[[], bool] = lambda: True
     dropped: int = 0
     posted: int = 0
     _series: OrderedDict[tuple[str, str, str, str], _Series] = field(default_factory=OrderedDict)
@@ -100,6 +103,9 @@ class ClusterEvents:
         failures = 0
         while True:
             series = await self._next()
+            if not self.may_post():
+                self.dropped += 1
+                continue
             try:
                 await self._post(series)
             except ApiUnavailable as error:

@@ -40,6 +40,7 @@ from segue_operator.kubernetes.pods import PodBook
 from segue_operator.kubernetes.scope import watches_of
 from segue_operator.kubernetes.voices import KubernetesCluster
 from segue_operator.kubernetes.wiring import Watching
+from segue_operator.leader import NotLeading
 from segue_operator.listener import address_of, bind_address, make_plain_app, make_plain_server
 from segue_operator.slots import SlotBook
 from segue_operator.triggers.wiring import ExternalTriggers, build_triggers
@@ -96,6 +97,7 @@ class Operator:
             identity=identity,
             now=self._clock.now,
             revision_of=self._cluster.revision_of,
+            may_post=self._may_write,
         )
         self._lister = Lister(
             api=api, cluster=self._cluster, pods=self._pods, watches=watches_of(config), held=self._held
@@ -210,6 +212,16 @@ class Operator:
     def _pods_changed(self, keys: frozenset[str] | None) -> None:
         self._lister.pods_changed(keys)
         self._wake(keys)
+
+    def _may_write(self) -> bool:
+        """Whether nobody else can be leading by now."""
+        if self._tenure is None:
+            return False
+        try:
+            self._tenure.controller.fences.check()
+        except NotLeading:
+            return False
+        return True
 
     def _wake(self, keys: frozenset[str] | None) -> None:
         if self._tenure is not None:

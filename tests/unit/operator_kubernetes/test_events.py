@@ -167,6 +167,14 @@ def test_what_finds_no_room_is_dropped_and_counted() -> None:
     assert recorder.events.dropped == 5
 
 
+def test_an_operator_that_may_lead_no_more_says_nothing_that_it_still_had_to_say() -> None:
+    recorder = Recorder()
+    recorder.events.may_post = lambda: False
+    recorder.say(HELD)
+    posting(recorder, (lambda: recorder.say(FLIPPING), lambda: recorder.events.dropped == 2))
+    assert not recorder.written
+
+
 def test_a_line_about_an_unknown_voice_is_only_logged() -> None:
     recorder = Recorder()
     recorder.events.publish("voices/other", HELD)
