@@ -85,6 +85,8 @@ class MiniSidecar:
         self.held: dict[int, Held] = {}
         self.wanted: list[VoiceName] = []
         self.refuse_wants = False
+        self.holds_back = False
+        """Tell joining workers of the voices, but offer nothing: they stay where they are until `let_in`."""
         self._next_slot = 0
 
     @property
@@ -278,6 +280,11 @@ class MiniSidecar:
         worker.connection.send(Page(page_id=self.page.page_id), [self.page.export()])
         for voice in self.voices.values():
             worker.connection.send(voice)
+        if not self.holds_back:
+            self.let_in(worker)
+
+    def let_in(self, worker: MetWorker) -> None:
+        """Offer everything to a worker that joins."""
         for held in self.held.values():
             self._offer_to(worker, held)
         self._serve_if_ready(worker)

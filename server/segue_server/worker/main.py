@@ -7,6 +7,7 @@ sidecar know, let what is under way finish, close what is idle, then stop the en
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -48,6 +49,8 @@ SWITCH_INTERVAL_S = 0.0005
 """How long the engine's Python code may keep the loop waiting; CPython's default of 5 ms would be most of a request."""
 
 BEAT_S = 0.2
+JOIN_S = 10.0
+"""How long a replacement leaves all connections to the others while it joins; then it answers 503 itself."""
 GRACE_S = 0.25
 """How long idle connections of a worker that stops may still send what is on its way."""
 POLITE_GRACE_S = 10.0
@@ -115,6 +118,7 @@ class Worker:
         self._told = b""
         self._supervisor: asyncio.StreamWriter | None = None
         self._leave = asyncio.Event()
+        self._served = asyncio.Event()
         self._grace_s = GRACE_S
 
     async def run(self) -> None:
@@ -133,7 +137,10 @@ class Worker:
             asyncio.create_task(self._watch_keys()),
             asyncio.create_task(self._outlive_nobody(reader)),
         ]
-        self._acceptor.start()
+        if self._inheritance.generation == 1:
+            self._acceptor.start()
+        else:
+            tasks.append(asyncio.create_task(self._accept_once_serving()))
         self._listening = True
         self._report()
         gc.collect()
@@ -156,6 +163,14 @@ class Worker:
             config=self._config,
         )
         return make_app(speech, roster=self._roster, keys=self._keys, config=self._config, started_s=int(time.time()))
+
+    async def _accept_once_serving(self) -> None:
+        """A replacement has the fewest connections of all: it must not attract any before it can speak."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(JOIN_S):
+                await self._served.wait()
+        if not self._leave.is_set():
+            self._acceptor.start()
 
     def _make_acceptor(self) -> Acceptor:
         config = uvicorn.Config(
@@ -209,6 +224,8 @@ class Worker:
 
     def _report(self) -> None:
         """Tell the supervisor, if there is anything new."""
+        if self._roster.serving:
+            self._served.set()
         names = {one.handle: (str(one.ref.voice), one.ref.revision) for one in self._roster.residents()}
         fresh = {handle: name for handle, name in names.items() if handle not in self._names}
         unready = "draining" if self._leave.is_set() else self._roster.unready_reason(now_s=time.monotonic())

@@ -162,6 +162,27 @@ def test_a_killed_worker_is_started_again_and_its_totals_are_kept(tmp_path: Path
     run(tmp_path, scenario, part=tone_part(HZ, step_s=0.005))
 
 
+def test_a_replacement_takes_no_connections_before_it_can_speak(tmp_path: Path) -> None:
+    async def scenario(served: Served) -> None:
+        await served.sidecar.until_joined(2)
+        served.sidecar.holds_back = True
+        before = {worker.pid for worker in served.sidecar.live()}
+        os.kill(min(before), signal.SIGKILL)
+        await served.sidecar.until(lambda: any(worker.pid not in before for worker in served.sidecar.live()))
+        (joining,) = [worker for worker in served.sidecar.live() if worker.pid not in before]
+        answers = [
+            await served.speak(f"by the other one {number}", headers={"Connection": "close"}) for number in range(20)
+        ]
+        assert [answer.status_code for answer in answers] == [200] * 20
+        served.sidecar.let_in(joining)
+        await served.sidecar.until_joined(2)
+        asking = [asyncio.create_task(served.speak(f"{number} {LONG}")) for number in range(16)]
+        await served.sidecar.until(lambda: any(row.counters.in_flight for row in joining.stats.rows().values()))
+        assert [(await task).status_code for task in asking] == [200] * 16
+
+    run(tmp_path, scenario, part=tone_part(HZ, step_s=0.002), workers=2)
+
+
 def test_stopping_finishes_what_is_under_way(tmp_path: Path) -> None:
     async def scenario(served: Served) -> None:
         asking = [asyncio.create_task(served.speak(f"{n} {LONG}")) for n in range(4)]
