@@ -21,7 +21,9 @@ import httpx
 from bench.harness import free_ports, override_config
 
 from segue.control import SidecarClient
+from segue.errors import ControlUnreachable
 from segue.tls import KeyPairFiles, client_context, sidecar_name
+from segue.wire import StateDocument
 from segue_cli.layout import Layout
 from segue_cli.measure.processes import descendants
 from segue_cli.up.configs import Plan, ready_file, write_pod_configs
@@ -63,6 +65,7 @@ class PodProcess:
     leaving: bool = False
     _services: dict[Container, Service] = field(default_factory=dict)
     _tasks: dict[Container, asyncio.Task[None]] = field(default_factory=dict)
+    _client: SidecarClient | None = None
 
     @property
     def address(self) -> str:
@@ -99,6 +102,9 @@ class PodProcess:
 
     async def stop(self) -> None:
         """The server drains, then the sidecar ends."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
         for container in (Container.SERVER, Container.SIDECAR):
             task = self._tasks.pop(container, None)
             if task is not None:
@@ -185,11 +191,17 @@ class PodProcess:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    def client(self) -> SidecarClient:
-        """The sidecar's control API, as the operator sees it."""
-        name = sidecar_name(fleet=self.plan.fleet, namespace=self.plan.namespace)
-        url = f"https://{self.address}:{self.plan.control_port}"
-        return SidecarClient(url, pod_uid=self.uid, tls=client_context(self.operator_tls, server_name=name))
+    async def state(self) -> StateDocument | None:
+        """What the sidecar holds; None while it is out of reach. Read without a term: looking is no contact."""
+        if self._client is None:
+            name = sidecar_name(fleet=self.plan.fleet, namespace=self.plan.namespace)
+            url = f"https://{self.address}:{self.plan.control_port}"
+            tls = client_context(self.operator_tls, server_name=name)
+            self._client = SidecarClient(url, pod_uid=self.uid, tls=tls)
+        try:
+            return await self._client.state()
+        except ControlUnreachable:
+            return None
 
     def tail(self, container: Container) -> str:
         """The end of its log."""

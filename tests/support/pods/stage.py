@@ -29,7 +29,6 @@ from tests.support.pods.versions import Version, Wardrobe
 from tests.support.pods.voice import Voice
 from tests.support.running import eventually
 
-from segue.errors import ControlUnreachable
 from segue.tls import OPERATOR_NAME, Authority, KeyPairFiles, sidecar_name
 from segue.wire import StateDocument, VoiceState
 from segue_cli.measure.renderings import Renderings
@@ -37,6 +36,7 @@ from segue_cli.measure.renderings import Renderings
 STEADY = "steady"
 STEADY_RATE_PER_S = 1.0
 POD_READY_S = 90.0
+POLL_S = 0.02
 _hosts = itertools.count(10)
 
 
@@ -143,8 +143,7 @@ class Stage:
     # --- what the pods say --------------------------------------------------------------------------------------------
 
     def states(self) -> dict[str, StateDocument | None]:
-        """What every sidecar holds now, by pod name; None where it is out of reach. No contact in the sense of the
-        dead-man rule."""
+        """What every sidecar holds now, by pod name; None where it is out of reach."""
         return self.backstage.call(_states(list(self.pods.values())))
 
     def voice_states(self, key: str) -> dict[str, VoiceState | None]:
@@ -163,6 +162,7 @@ class Stage:
         found = self.voice_states(key)
         while not reached(found):
             assert time.monotonic() < deadline, f"{key}: not within {within_s:g} s: {what}; {found}"
+            time.sleep(POLL_S)
             found = self.voice_states(key)
 
     def wait_serving(self, key: str, revision: str, *, pods: int | None = None, within_s: float = 60.0) -> None:
@@ -274,16 +274,8 @@ async def _stop_all(pods: list[PodProcess]) -> None:
 
 
 async def _states(pods: list[PodProcess]) -> dict[str, StateDocument | None]:
-    found = await asyncio.gather(*(_state(pod) for pod in pods))
+    found = await asyncio.gather(*(pod.state() for pod in pods))
     return {pod.name: state for pod, state in zip(pods, found, strict=True)}
-
-
-async def _state(pod: PodProcess) -> StateDocument | None:
-    try:
-        async with pod.client() as client:
-            return await client.state()
-    except ControlUnreachable:
-        return None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.support.cluster import TestCluster
@@ -41,7 +41,6 @@ class Voice:
     kube: Kube
     policies: tuple[Mapping[str, Any], ...] = ()
     on_version: Callable[[str, Version], None] = lambda _name, _version: None
-    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:

@@ -353,18 +353,14 @@ def _renewals(case: Case, count: int) -> None:
 
 
 def _writes_of(operator: OperatorProcess, case: Case, *, since: datetime) -> list[str]:
-    """Successful writes by this replica's token, from the API server's audit log.
-
-    But for Events: to tell of what was written before the freeze changes nothing.
-    """
+    """Successful writes by this replica's token, from the API server's audit log."""
     token = operator.token_id()
     found = []
     for event in case.stage.cluster.plane.audit():
         extra = event["user"].get("extra", {})
         by_us = token in extra.get("authentication.kubernetes.io/credential-id", [])
         is_write = event["verb"] in ("create", "update", "patch", "delete") and event["responseStatus"]["code"] < 300
-        is_news = event.get("objectRef", {}).get("apiGroup") == "events.k8s.io"
-        if by_us and is_write and not is_news and datetime.fromisoformat(event["requestReceivedTimestamp"]) > since:
+        if by_us and is_write and datetime.fromisoformat(event["requestReceivedTimestamp"]) > since:
             found.append(f"{event['verb']} {event['requestURI']}")
     return found
 
