@@ -50,6 +50,7 @@ VOICES = 1000
 EVERYWHERE = 10
 ONE_POD_IN = 100
 IDLE_POLL_S = 60.0
+SETTLES_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,20 +170,21 @@ async def _reconcile(stage: Stage, size: Size, found: Figures) -> None:
         (noted["first"][f"{key} {revision}"] - began) / 1e9 for key, (began, revision) in changed.items()
     ]
     found.refused += noted["refused"]
-    spent = sum(after.values()) - sum(before.values())
+    spent = sum(after[key] - before.get(key, 0) for key in changed)
     found.api_requests_per_rollout = spent / size.changes
     tell(f"reconcile: p50 {_percentile(found.reconcile_s, 50):.3f} s, worst {max(found.reconcile_s):.3f} s")
 
 
 async def _fan_out(stage: Stage, size: Size, found: Figures) -> None:
-    """Roll voices out that live on every pod, one after the other."""
+    """Roll voices out that live on every pod, one after the other, each until its watch is over."""
     for index in range(size.fanouts):
         key = stage.everywhere[index % len(stage.everywhere)]
         before_s, pods_before_s = _cpu_s(stage.operator.pid), _cpu_s(stage.pods.pid)
         answer = await stage.operator.ask({"change": [key]})
         what = f"{key} {answer['changed'][key][1]}"
         await _until(stage, lambda facts, what=what: what in facts["flipping"], within_s=180)
-        await _until(stage, lambda facts, key=key: facts["phases"][key] in ("Watching", "Idle"), within_s=60)
+        await _until(stage, lambda facts, key=key: facts["phases"][key] == "Idle", within_s=120)
+        await asyncio.sleep(SETTLES_S)
         noted, facts = await stage.noted(), await stage.facts()
         _, last_ns, pods = noted["rounds"][f"{what} None 0"]
         if pods != size.pods:
@@ -210,7 +212,7 @@ async def _until(stage: Stage, condition: Any, *, within_s: float) -> dict[str, 
             raise FleetBenchFailed(
                 f"not within {within_s:.0f} s: {facts['inReach']} pods in reach, {counts}, {facts['events']}"
             )
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
 
 
 @contextlib.asynccontextmanager

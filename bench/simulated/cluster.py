@@ -50,7 +50,7 @@ class MemoryCluster:
     Attributes
     ----------
     requests
-        How often each kind of request was made.
+        How many requests were made, by voice.
     flipping_ns
         By `voice revision`: when the commit point was persisted, CLOCK_MONOTONIC.
     """
@@ -94,12 +94,12 @@ class MemoryCluster:
 
     async def read(self, key: str) -> VoiceModel | None:
         """See `ports.Cluster`."""
-        await self._answer("GET")
+        await self._answer(key)
         return self._parsed(key)
 
     async def write_status(self, voice: VoiceModel, status: Status) -> VoiceModel:
         """See `ports.Cluster`."""
-        await self._answer("PUT status")
+        await self._answer(voice.key)
         if voice.metadata.resource_version != str(self._versions[voice.key]):
             raise WriteConflict(f"{voice.key} is not at {voice.metadata.resource_version} any more")
         self._store(voice.key, {**json.loads(self._objects[voice.key]), "status": _dumped(status)})
@@ -133,8 +133,8 @@ class MemoryCluster:
         while True:
             yield await self._changed.get()
 
-    async def _answer(self, kind: str) -> None:
-        self.requests[kind] = self.requests.get(kind, 0) + 1
+    async def _answer(self, key: str) -> None:
+        self.requests[key] = self.requests.get(key, 0) + 1
         await asyncio.sleep(ANSWERS_IN_S)
 
     def _store(self, key: str, document: dict[str, Any]) -> None:

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 MOST_S = 1.0
 """Somebody is always commanded in a busy fleet: nobody waits longer than this."""
 
+LEAST_S = 0.05
+"""Where no command explains why a long-poll ended early, it must not begin anew at once, and so for ever."""
+
 
 @dataclass(slots=True)
 class Lull:
@@ -36,7 +39,9 @@ class Lull:
 
     async def wait(self) -> None:
         """Until no command is under way, or for a while."""
-        if self._under_way:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(MOST_S):
-                    await self._quiet.wait()
+        if not self._under_way:
+            await asyncio.sleep(LEAST_S)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MOST_S):
+                await self._quiet.wait()
