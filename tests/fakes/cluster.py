@@ -111,6 +111,12 @@ class FakeCluster:
         self._set_spec(stored, spec)
         self._touch(stored)
 
+    def edit_status(self, key: str, edit: Callable[[dict[str, Any]], object]) -> None:
+        """Change the status, as `kubectl edit --subresource=status` and restores from backups do."""
+        stored = self._find(key)
+        edit(stored["status"])
+        self._touch(stored)
+
     def delete(self, key: str) -> None:
         """Gone at once: there is no finalizer."""
         self._find(key)

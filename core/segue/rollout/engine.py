@@ -20,6 +20,7 @@ from segue.rollout.commands import serve_stable
 from segue.rollout.flipping import flip
 from segue.rollout.idle import idle
 from segue.rollout.loading import preload, verify
+from segue.rollout.mend import mend
 from segue.rollout.release import release
 from segue.rollout.rolling_back import roll_back
 from segue.rollout.settle import settle
@@ -50,7 +51,7 @@ def next_action(snapshot: Snapshot, now: datetime) -> Action | None:
     view = look(snapshot, now)
     if view is None:
         return release(snapshot)
-    return settle(view, _decide(view))
+    return settle(view, mend(view) or _decide(view))
 
 
 def _while_serving(view: View, step: Step) -> Step:

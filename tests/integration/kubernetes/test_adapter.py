@@ -64,7 +64,7 @@ def test_a_status_is_written_and_nothing_else(cluster: TestCluster) -> None:
     async def work(_: Api, adapter: KubernetesCluster) -> None:
         voice = await adapter.read(key)
         assert voice is not None
-        written = await adapter.write_status(voice, Status(phase=Phase.PRELOADING, reason="Preloading"))
+        written = await adapter.write_status(voice, Status(reason="Paused", attempt=1))
         again = await adapter.read(key)
         assert again is not None
         assert again.status == written.status
@@ -193,7 +193,7 @@ def test_a_server_side_apply_owns_the_spec_and_a_client_side_one_does_not(cluste
         edited, owned = await adapter.read(f"{namespace}/edited"), await adapter.read(f"{namespace}/owned")
         assert edited is not None
         assert owned is not None
-        edited = await adapter.write_status(edited, Status(phase=Phase.WATCHING))
+        edited = await adapter.write_status(edited, Status(reason="Serving"))
         assert adapter.spec_owner(edited) is None
         assert adapter.spec_owner(owned) == "server-side apply by flux"
 
