@@ -186,7 +186,7 @@ def verify_signature(content: bytes, signatures: bytes, trusted: Iterable[Verify
             return key_id
     raise SignatureRejected(
         f"{MANIFEST_NAME} carries no valid signature of a trusted key: signed by {', '.join(seen) or 'nobody'}; "
-        f"trusted are {', '.join(sorted(keys)) or 'none (configure signingKeys)'}"
+        f"trusted are {', '.join(sorted(keys)) or 'none (configure trustedKeys of the sidecar)'}"
     )
 
 

@@ -126,9 +126,6 @@ class ClusterFleet(_Section):
         default=(), description='Namespaces whose voices may use it besides its own; "*": all.'
     )
     sources: tuple[SourceRule, ...] = Field(default=(), description="Empty: whatever the sidecars allow.")
-    signing_keys: tuple[str, ...] = Field(
-        default=(), description="Public keys; the sidecars get them from whoever deploys both, never from a voice."
-    )
 
 
 class KubernetesConfig(_Section):
