@@ -20,6 +20,7 @@ from typing import Any
 
 from bench.simulated.cluster import MemoryCluster
 from bench.simulated.lines import read_lines
+from segue.garbage import settle_garbage
 from segue.rollout import Event, PodFacts
 from segue.tls import KeyPairFiles
 from segue.wire import Fence
@@ -121,4 +122,5 @@ if __name__ == "__main__":
     with suppress(ModuleNotFoundError):
         importlib.import_module("segue_operator.kubernetes.run")
     configure_logging("json")
+    settle_garbage()
     asyncio.run(lead())

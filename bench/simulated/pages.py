@@ -9,7 +9,6 @@ looks at it: Linux has namespaces for the other clocks and none for this one, an
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.simulated.lines import read_lines
+from segue.garbage import settle_garbage
 from segue.memory.handoff import HandoffListener
 from segue.memory.messages import VoiceName
 from segue.memory.page import PointerPage
@@ -56,19 +56,12 @@ async def serve() -> None:
         host, port = await listener.open(Address(host=pod["address"]))
         listeners.append(listener)
         urls.append(f"https://{host}:{port}")
-    _settle_garbage()
+    settle_garbage()
     print(json.dumps({"urls": urls}), flush=True)
     async for _ in lines:
         print(json.dumps({}), flush=True)
     for listener in listeners:
         await listener.close(deadline_s=1)
-
-
-def _settle_garbage() -> None:
-    """As the sidecar does after its start: a collection in the wrong moment is a late flip."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _sidecar(pod: dict[str, Any], directory: Path, tls: Path) -> tuple[Parts, Config]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from segue.errors import SegueError
+from segue.garbage import settle_garbage
 from segue_operator.config import AnyConfig, KubernetesConfig, OperatorConfig, load_config
 from segue_operator.logs import configure_logging
 from segue_operator.run import run
@@ -29,7 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load_config(arguments.config)
         configure_logging(arguments.log_format or config.log_format)
-        asyncio.run(_operator(config))
+        operator = _operator(config)
+        settle_garbage()
+        asyncio.run(operator)
     except SegueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from segue.errors import SegueError
+from segue.garbage import settle_garbage
 from segue.memory.handoff import HandoffListener
 from segue.tls import server_context
 from segue_sidecar.api.app import make_app
@@ -94,7 +94,7 @@ class Sidecar:
         try:
             async with asyncio.TaskGroup() as group, self._listening(parts):
                 tasks = [group.create_task(work, name=name) for name, work in self._rounds(parts).items()]
-                _settle_garbage()
+                settle_garbage()
                 await stop.wait()
                 logger.info("stopping: children end, workers go on")
                 await parts.services.probing.close()
@@ -188,13 +188,6 @@ def _let_go_of_memory(parts: Parts) -> None:
     if parts.core.switchboard.page is not None:
         parts.core.switchboard.page.close()
     parts.core.memory.close()
-
-
-def _settle_garbage() -> None:
-    """What exists now lives as long as the process: no collection needs to walk it, in the middle of a flip or ever."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _shown(address: tuple[str, int]) -> str:

@@ -15,7 +15,7 @@ from segue.rollout.action import (
     SetPointer,
 )
 from segue.rollout.engine import next_action
-from segue.rollout.needs import Needs, needs
+from segue.rollout.needs import Needs, needs, speaks
 from segue.rollout.observe import PodFacts, Sighting, sort_pods, view_pod
 from segue.rollout.ownership import spec_owner
 from segue.rollout.requests import pointer_request, probe_request, revision_request
@@ -46,6 +46,7 @@ __all__ = [
     "probe_request",
     "revision_request",
     "sort_pods",
+    "speaks",
     "spec_owner",
     "view_pod",
 ]

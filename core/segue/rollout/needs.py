@@ -53,6 +53,15 @@ def needs(spec: VoiceSpec, status: Status, now: datetime) -> Needs:
     )
 
 
+def speaks(status: Status, *, active: str | None) -> bool:
+    """Whether a pod whose word says `active` can tell of the revision that is judged.
+
+    In mid-flip, only once it has flipped: the commit point must not wait for evidence of thousands of pods that have
+    none.
+    """
+    return status.phase is not Phase.FLIPPING or active == status.target_revision
+
+
 def is_guarded(spec: VoiceSpec, status: Status, now: datetime) -> bool:
     """Whether the guard after the watch still has somewhere to go back to."""
     switch = status.last_switch

@@ -7,12 +7,16 @@ fence is the adapter's.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 
 from segue.errors import InvalidVoiceModel
 from segue.model.spec import Source, VoiceSpec
 from segue.model.status import RevisionSource
 from segue.rollout.action import RunProbe, SetPointer
 from segue.wire import (
+    CanaryMode,
+    Consistency,
+    Expected,
     FileSource,
     PointerRequest,
     ProbeRequest,
@@ -20,6 +24,7 @@ from segue.wire import (
     RevisionRequest,
     SignatureDemand,
     Tier,
+    WatchTerms,
 )
 
 
@@ -68,16 +73,42 @@ def pointer_request(command: SetPointer, *, clock_ahead: timedelta | None = None
     at_ns = None
     if command.at is not None and clock_ahead is not None:
         at_ns = round((command.at + clock_ahead).timestamp() * 1_000_000) * 1000
+    return _pointer_request(
+        command.active,
+        command.candidate,
+        command.mode,
+        command.weight,
+        command.consistency,
+        command.expected,
+        at_ns,
+        command.watch,
+        command.withdrawn,
+    )
+
+
+@lru_cache(maxsize=64)
+def _pointer_request(
+    active: str | None,
+    candidate: str | None,
+    mode: CanaryMode,
+    weight: int,
+    consistency: Consistency,
+    expected: Expected | None,
+    at_ns: int | None,
+    watch: WatchTerms | None,
+    withdrawn: str | None,
+) -> PointerRequest:
+    """The body for thousands of pods is checked once: it is frozen, and all of them are sent the same."""
     return PointerRequest(
-        active=command.active,
-        candidate=command.candidate,
-        mode=command.mode,
-        weight=command.weight,
-        consistency=command.consistency,
-        expected=command.expected,
+        active=active,
+        candidate=candidate,
+        mode=mode,
+        weight=weight,
+        consistency=consistency,
+        expected=expected,
         at_ns=at_ns,
-        watch=command.watch,
-        withdrawn=command.withdrawn,
+        watch=watch,
+        withdrawn=withdrawn,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-MOST_S = 1.0
+MOST_S = 2.0
 """Somebody is always commanded in a busy fleet: nobody waits longer than this."""
 
 LEAST_S = 0.05
@@ -38,9 +38,14 @@ class Lull:
                 self._quiet.set()
 
     async def wait(self) -> None:
-        """Until no command is under way, or for a while."""
+        """Until no command is under way, or for a while; a moment in any case."""
         if not self._under_way:
             await asyncio.sleep(LEAST_S)
+        await self.quiet()
+
+    async def quiet(self) -> None:
+        """Until no command is under way, or for a while; not at all where none is."""
+        if not self._under_way:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(MOST_S):

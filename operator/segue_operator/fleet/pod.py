@@ -84,6 +84,7 @@ class Pod:
     _attention: asyncio.Event = field(default_factory=asyncio.Event)
     _failures: int = 0
     _cut_short: bool = False
+    _shares: bool = False
     _awaited: list[asyncio.Future[None]] = field(default_factory=list)
     _views: dict[str, PodView] = field(default_factory=dict)
 
@@ -249,6 +250,8 @@ class Pod:
             async with self.company.reads:
                 await self._read_whole()
             return
+        if self._shares:  # a long-poll that begins now would be ended by the command that is on its way
+            await self.company.lull.quiet()
         wanted = frozenset(self._close)
         known = bool(self._etag) and (self._part is None or wanted <= self._part)
         began_at = time.monotonic()
@@ -256,6 +259,7 @@ class Pod:
         self._etag, self._part = etag or self._etag, wanted
         self._cut_short = etag is None and time.monotonic() - began_at < LONG_POLL_S / 2
         if self._cut_short:  # by a command of ours on the same connection
+            self._shares = True
             await self.company.lull.wait()
 
     async def _rest(self) -> None:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from segue.control import SidecarClient
 from segue.errors import CommandRefused, ControlUnreachable, InvalidCommand, SegueError
 from segue.model import VoiceModel
-from segue.rollout import Command, DropRevision, EnsureRevision, Event, PodView, SetPointer
+from segue.rollout import Command, DropRevision, EnsureRevision, Event, PodView, SetPointer, speaks
+from segue.rollout.observe import Standing
 from segue.wire import ArmedOutcome, Fence
 from segue_operator.fleet.carrying import carry_out, clock_ahead, describe
 from segue_operator.fleet.clock_offset import MAX_UNCERTAINTY_NS
@@ -191,8 +192,8 @@ class SidecarFleet:
             await asyncio.gather(*(pod.renew(key) for pod in behind))
         windows = {}
         if evidence:
-            holding = [pod for pod in pods if pod.is_current(key) and pod.standing(key, uid).revisions]
-            windows = await self._evidence.of(key, holding, closely=key in self._followed)
+            telling = [pod for pod in pods if pod.is_current(key) and _tells(voice, pod.standing(key, uid))]
+            windows = await self._evidence.of(key, telling, closely=key in self._followed)
         views = (pod.view(key, uid, engine=engine, windows=windows.get(pod.uid)) for pod in pods)
         return tuple(self._refusals.apply(view, key) for view in views)
 
@@ -309,6 +310,11 @@ class SidecarFleet:
             with pod.sending(voice.key, fence) as client:
                 await client.release_voice(voice.key, fence=fence, voice_uid=voice.metadata.uid)
         return True
+
+
+def _tells(voice: VoiceModel, standing: Standing) -> bool:
+    """Whether the pod can say anything of how the voice does on live requests."""
+    return bool(standing.revisions) and speaks(voice.status, active=standing.pointer.active)
 
 
 def _keep_time(pod: Pod) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.support.fleet import FLEET, Fleets, holding, narrator, polled, record, until
+from tests.support.fleet import FLEET, UID, Fleets, ScriptedSidecar, holding, narrator, polled, record, until
 
+from segue.model import Phase, Status
 from segue.rollout import SetPointer
 from segue_operator.fleet.records import FleetKey, Holding
 from segue_operator.fleet.standings import Standings
@@ -165,6 +166,55 @@ def test_evidence_is_read_of_pods_that_hold_the_voice_only() -> None:
         assert not any("/v1/windows" in each for each in has_not.asked)
 
     polled(story)
+
+
+def test_in_mid_flip_only_pods_that_have_flipped_are_asked_for_evidence() -> None:
+    async def story(fleets: Fleets) -> None:
+        flipped, waiting = fleets.pod("p0", narrator=holding("b" * 64)), fleets.pod("p1", narrator=holding("a" * 64))
+        await begin(fleets, 2)
+        flipping = Status(phase=Phase.FLIPPING, target_revision="b" * 64)
+        voice = narrator().model_copy(update={"status": flipping})
+        views = await fleets.fleet.observe(voice, evidence=True)
+        assert [view.windows is not None for view in views] == [True, False]
+        assert any("/v1/windows" in each for each in flipped.asked)
+        assert not any("/v1/windows" in each for each in waiting.asked)
+
+        voice = narrator().model_copy(update={"status": flipping.model_copy(update={"phase": Phase.WATCHING})})
+        views = await fleets.fleet.observe(voice, evidence=True)
+        assert all(view.windows is not None for view in views), "in the watch every pod has its say"
+
+    polled(story)
+
+
+def test_where_connections_are_shared_no_long_poll_begins_while_commands_are_under_way() -> None:
+    async def story(fleets: Fleets) -> None:
+        shared, busy = fleets.pod("p0", narrator=holding()), fleets.pod("p1", narrator=holding())
+        await begin(fleets, 2)
+        fleets.fleet.follow(KEY, closely=True)
+        await fleets.fleet.observe(narrator(), evidence=False)
+        await until(lambda: polls(shared) == 1)
+        shared.cut_short()
+        await until(lambda: polls(shared) == 2)
+
+        busy.holds_up = asyncio.Event()
+        command = SetPointer(pods=("p1",), active="b" * 64)
+        sending = asyncio.create_task(fleets.fleet.send(command, "p1", voice=narrator(), next_fence=fleets.next_fence))
+        await until(lambda: busy.under_way)
+        shared.put(KEY, holding("b" * 64))
+        known = fleets.fleet.pods["p0"]
+        await until(lambda: known.standing(KEY, UID).pointer.active == "b" * 64)
+        await asyncio.sleep(0.1)
+        assert polls(shared) == 2, "the next command would only end it"
+        busy.holds_up.set()
+        await sending
+        await until(lambda: polls(shared) == 3)
+
+    polled(story)
+
+
+def polls(pod: ScriptedSidecar) -> int:
+    """Long-polls so far."""
+    return sum("wait=20s" in each for each in pod.asked)
 
 
 def test_voices_that_stand_alike_share_what_is_known_of_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -100,6 +101,12 @@ def test_an_instant_is_sent_in_the_pods_clock() -> None:
 
 def test_without_a_known_clock_a_flip_is_done_on_arrival() -> None:
     assert pointer_request(SetPointer(pods=("p",), active=V1, at=NOW)).at_ns is None
+
+
+def test_the_body_for_many_pods_is_made_once() -> None:
+    one, other = (SetPointer(pods=(pod,), active=V1) for pod in ("p", "q"))
+    assert pointer_request(one) is pointer_request(other)
+    assert pointer_request(one) != pointer_request(replace(one, candidate=V1, weight=500))
 
 
 def test_a_revision_is_asked_for_with_all_it_needs() -> None:
