@@ -26,9 +26,8 @@ from segue_engines.demo.weights import PROSODY, TIMBRE, check_halves, read_half
 
 _OPTIONS: Final = frozenset({"language", "speed"})
 _SLOWEST, _FASTEST = 0.25, 4.0
-_TOKENS_TOGETHER: Final = 120
 _FRAMES_TOGETHER: Final = 700
-"""Rows share a matrix product up to these sizes: more gains nothing once the arrays leave the processor's cache."""
+"""Rows share a matrix product up to this size: more gains nothing once the arrays leave the processor's cache."""
 
 
 class DemoEngine:
@@ -136,9 +135,9 @@ class DemoSynthesizer:
     def step(self, rows: Sequence[Row]) -> None:
         """Advance each row by one piece, all in one batch; an error stays in its row."""
         mine = [row for row in rows if isinstance(row, DemoRow) and not row.done]
-        idle = [row for row in mine if row.plan is None]
-        for group in _grouped(idle, [len(row.upcoming.phones) for row in idle], budget=_TOKENS_TOGETHER):
-            self._together(self._plan, group)
+        for row in mine:
+            if row.plan is None:
+                self._together(self._plan, [row])
         ready = [row for row in mine if row.plan is not None]
         for group in _grouped(ready, [row.piece_frames for row in ready], budget=_FRAMES_TOGETHER):
             self._together(self._speak, group)
@@ -166,19 +165,19 @@ class DemoSynthesizer:
                 self._together(work, [row])
 
     def _plan(self, rows: Sequence[DemoRow]) -> None:
-        """Give each row its next sentence: encode it, lay out its durations, draw its pitch contour."""
+        """Give each row its next sentence: encode it, lay out its durations, draw its pitch contour.
+
+        Each by itself: products of matrices of another size are rounded otherwise, the phase of the pulses adds these
+        errors up from sample to sample, and a duration may round to another frame. What is planned alone is the same
+        to the last bit whoever else speaks; what is spoken together differs by single roundings.
+        """
         prosody, _ = self._halves()
-        rows = [row for row in rows if row.plan is None]
-        sentences = [row.upcoming for row in rows]
-        ids = [np.array(sentence.ids) for sentence in sentences]
-        positions = [token_places(sentence.ids, sentence.word_starts) for sentence in sentences]
-        encoded = prosody.encode(ids, positions)
-        timings = [lay_out(lengths, speed=row.speed) for row, (_, lengths) in zip(rows, encoded, strict=True)]
-        contours = prosody.contour(
-            [hidden[timing.owner[::2]] for (hidden, _), timing in zip(encoded, timings, strict=True)],
-            [timing.places[::2] for timing in timings],
-        )
-        for row, (hidden, _), timing, contour in zip(rows, encoded, timings, contours, strict=True):
+        for row in rows:
+            sentence = row.upcoming
+            places = token_places(sentence.ids, sentence.word_starts)
+            hidden, lengths = prosody.encode(np.array(sentence.ids), places)
+            timing = lay_out(lengths, speed=row.speed)
+            contour = prosody.contour(hidden[timing.owner[::2]], timing.places[::2])
             row.begin(hidden, timing, contour, pitch_mean=self._pitch_mean, pitch_std=self._pitch_std)
 
     def _speak(self, rows: Sequence[DemoRow]) -> None:

@@ -108,19 +108,17 @@ class Prosody:
     encoder: Stack
     pitch: Stack
 
-    def encode(self, ids: Sequence[NDArray[np.int64]], positions: Sequence[Array]) -> list[tuple[Array, Array]]:
-        """For each row, hidden states `(tokens, 160)` and durations in 5 ms frames `(tokens,)`, not yet rounded."""
+    def encode(self, ids: NDArray[np.int64], positions: Array) -> tuple[Array, Array]:
+        """Hidden states `(tokens, 160)` and durations in 5 ms frames `(tokens,)`, not yet rounded, of one row."""
         w = self.weights
-        x = w["embedding"][joined(ids)] + joined(positions) @ w["position"] + w["speaker"]
-        hidden = self.encoder.run(parted(x, [len(row) for row in ids]))
-        return [(row, np.exp(row @ w["duration"][:, 0] + w["duration_bias"])) for row in hidden]
+        (hidden,) = self.encoder.run([w["embedding"][ids] + positions @ w["position"] + w["speaker"]])
+        return hidden, np.exp(hidden @ w["duration"][:, 0] + w["duration_bias"])
 
-    def contour(self, hidden: Sequence[Array], places: Sequence[Array]) -> list[Array]:
+    def contour(self, hidden: Array, places: Array) -> Array:
         """From hidden states and places per 10 ms frame, normalised log pitch and voicing logit `(frames, 2)`."""
         w = self.weights
-        x = joined(hidden) @ w["frame_hidden"] + joined(places) @ w["frame_place"] + w["frame_bias"]
-        rows = self.pitch.run(parted(x, [len(row) for row in hidden]))
-        return [row @ w["pitch_head"] + w["pitch_head_bias"] for row in rows]
+        (frames,) = self.pitch.run([hidden @ w["frame_hidden"] + places @ w["frame_place"] + w["frame_bias"]])
+        return np.asarray(frames @ w["pitch_head"] + w["pitch_head_bias"], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
