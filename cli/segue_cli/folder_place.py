@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 POLL_S = 20.0
 RETRY_S = 0.5
+UNREAD_S = 2.0
+"""A file that was just written is read within a second: so long a voice that nobody knows may still come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,9 @@ class FolderPlace:
         return find_running(self.state, self.voices).client.voice(key)
 
     def updates(self, key: str, *, deadline: float | None) -> Generator[Document | None, None, None]:
-        """The voice now and at every change; None while the operator is being started again."""
+        """The voice now and at every change; None while the operator is being started again, or its file is read."""
         client = find_running(self.state, self.voices).client
+        unread_until = time.monotonic() + UNREAD_S
         version: int | None = None
         while deadline is None or time.monotonic() < deadline:
             left_s = POLL_S if deadline is None else max(0.05, min(POLL_S, deadline - time.monotonic()))
@@ -88,6 +91,12 @@ class FolderPlace:
                 version = None
                 yield None
                 time.sleep(min(RETRY_S, left_s))
+                continue
+            except NoSuchVoice:
+                if time.monotonic() >= unread_until:
+                    raise
+                yield None
+                time.sleep(min(RETRY_S, left_s) / 5)
                 continue
             version = int(voice["version"])
             yield voice
