@@ -1,7 +1,7 @@
 # Everything a developer or CI types. Each target does its own set-up: Python 3.11+ is all that is assumed.
 #
 #   make demo           the whole story in four minutes: voices change under load, bad ones are refused or taken back
-#   make test           all tests that need no cluster
+#   make test           all tests that need no cluster, two at a time   (JOBS=1: one after the other)
 #   make integration    the operator against a real kube-apiserver, which it builds the first time
 #   make cluster        such an API server for yourself, until Ctrl-C   (ARGS=--help)
 #   make check          format, lint, types, import layers, generated files
@@ -14,6 +14,7 @@ SHELL := /bin/bash
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
+JOBS ?= 2
 SOURCES := core engines server sidecar operator cli tests bench training
 
 help:
@@ -28,7 +29,7 @@ demo: setup
 	$(BIN)/segue demo --out build/demo
 
 test: setup
-	$(BIN)/pytest tests -m "not cluster" $(PYTEST_ARGS)
+	$(BIN)/pytest tests -m "not cluster" -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 # Builds or downloads etcd, kube-apiserver and the others the first time; then they come from the cache.
 integration: setup
