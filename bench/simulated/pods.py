@@ -23,6 +23,7 @@ from bench.simulated.sidecar import SimulatedPod
 from bench.simulated.tls_server import Call, Reply, TlsServer
 from segue.control import REFUSALS
 from segue.errors import CommandRefused, WrongPod
+from segue.garbage import settle_garbage
 from segue.tls import OPERATOR_NAME, KeyPairFiles, server_context
 from segue.wire import (
     HEADER_FENCE,
@@ -107,10 +108,8 @@ class Pods:
             return Reply(200, windows.model_dump_json(by_alias=True).encode())
         since = call.query.get("since", [""])[0]
         wait_s = float(call.query.get("wait", ["0s"])[0].removesuffix("s"))
-        if since:
-            async with call.more() as more:
-                if not await pod.wait_for_other(since, wait_s=wait_s, more=more):
-                    return Reply(304)
+        if since and not await pod.wait_for_other(since, wait_s=wait_s, more=call.more):
+            return Reply(304)
         return Reply(200, pod.document(call.query.get("voice", [])))
 
     async def _write(self, call: Call, pod: SimulatedPod) -> Reply:
@@ -160,6 +159,7 @@ async def serve() -> None:
     server = TlsServer(
         server_context(KeyPairFiles.of(Path(description["tls"])), client_name=OPERATOR_NAME), pods.answer
     )
+    settle_garbage()  # thousands of pods stand still together in no fleet
     _say({"port": server.open()})
     async for _ in lines:
         _say({**pods.noted.told(), "connections": server.connections, "handshakes": server.handshakes})

@@ -73,12 +73,12 @@ class SimulatedPod:
         """Of everything."""
         return f"{self.version:032x}"
 
-    async def wait_for_other(self, etag: str, *, wait_s: float, more: asyncio.Future[None]) -> bool:
+    async def wait_for_other(self, etag: str, *, wait_s: float, more: Callable[[], asyncio.Future[None]]) -> bool:
         """Whether the ETag is another one within that time, and before something else is asked."""
         if self.etag == etag and wait_s > 0:
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
-            await asyncio.wait({waiting, more}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({waiting, more()}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 self._waiting.remove(waiting)
         return self.etag != etag

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import httptools
 
@@ -34,7 +35,7 @@ class Call:
     address
         The local one, which tells the pods apart.
     more
-        A future that is done once another request comes in behind this one.
+        Makes a future that is done once another request comes in behind this one.
     """
 
     method: str
@@ -43,7 +44,7 @@ class Call:
     headers: dict[str, str]
     body: bytes
     address: str
-    more: Callable[[], AbstractAsyncContextManager[asyncio.Future[None]]]
+    more: Callable[[], asyncio.Future[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class TlsServer:
                 await _until(sock, sock.do_handshake)
             self.handshakes += 1
             await _Conversation(sock, self._handler).run()
-        except (OSError, TimeoutError, httptools.HttpParserError):
+        except (OSError, TimeoutError):
             pass
         finally:
             self.connections -= 1
@@ -135,43 +136,66 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 class _Conversation:
-    """One connection: a request, its answer, the next."""
+    """One connection: a request, its answer, the next.
 
-    __slots__ = ("_address", "_body", "_handler", "_headers", "_parser", "_sock", "_url", "_whole")
+    The socket is watched from its first byte to its last, and read as soon as there is something: thousands of pods in
+    one process cannot afford to register it anew for every request.
+    """
+
+    __slots__ = ("_address", "_body", "_calls", "_ended", "_handler", "_headers", "_news", "_parser", "_sock", "_url")
 
     def __init__(self, sock: ssl.SSLSocket, handler: Handler) -> None:
         self._sock, self._handler = sock, handler
         self._address = str(sock.getsockname()[0])
-        self._headers: dict[str, str] = {}
-        self._url, self._body, self._whole = b"", b"", False
+        self._parser = httptools.HttpRequestParser(self)
+        self._calls: deque[Call] = deque()
+        self._news: asyncio.Future[None] | None = None
+        self._ended = False
+        self._begin()
 
     async def run(self) -> None:
         """Until the peer hangs up."""
-        while True:
-            self._headers, self._url, self._body, self._whole = {}, b"", b"", False
-            parser = httptools.HttpRequestParser(self)
-            while not self._whole:
-                received = await _until(self._sock, partial(self._sock.recv, _CHUNK_BYTES))
-                if not received:
-                    return
-                parser.feed_data(received)
-            url = urlsplit(self._url.decode("latin-1"))
-            method = parser.get_method().decode("ascii")
-            query = parse_qs(url.query)
-            call = Call(method, url.path, query, self._headers, self._body, self._address, self._more)
-            await self._answer(await self._handler(call))
-
-    @asynccontextmanager
-    async def _more(self) -> AsyncIterator[asyncio.Future[None]]:
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._sock.fileno(), _resolve, ready)
-        if self._sock.pending():
-            _resolve(ready)
+        loop, fd = asyncio.get_running_loop(), self._sock.fileno()
+        loop.add_reader(fd, self._on_readable)
         try:
-            yield ready
+            self._on_readable()  # what came with the end of the handshake is in OpenSSL already
+            while (call := await self._next()) is not None:
+                await self._answer(await self._handler(call))
         finally:
-            loop.remove_reader(self._sock.fileno())
+            loop.remove_reader(fd)
+
+    async def _next(self) -> Call | None:
+        while not self._calls:
+            if self._ended:
+                return None
+            await self._hear()
+        return self._calls.popleft()
+
+    def _hear(self) -> asyncio.Future[None]:
+        """Done once another request came in, or none can come any more."""
+        self._news = asyncio.get_running_loop().create_future()
+        if self._calls or self._ended:
+            self._news.set_result(None)
+        return self._news
+
+    def _tell(self) -> None:
+        if self._news is not None:
+            _resolve(self._news)
+
+    def _on_readable(self) -> None:
+        try:
+            while True:
+                received = self._sock.recv(_CHUNK_BYTES)
+                if not received:
+                    break
+                self._parser.feed_data(received)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except (OSError, httptools.HttpParserError):
+            pass
+        self._ended = True
+        asyncio.get_running_loop().remove_reader(self._sock.fileno())
+        self._tell()
 
     async def _answer(self, reply: Reply) -> None:
         lines = [f"HTTP/1.1 {reply.status} -", f"content-length: {len(reply.content)}"]
@@ -181,6 +205,10 @@ class _Conversation:
             view = view[await _until(self._sock, partial(self._sock.send, view)) :]
         if reply.then is not None:
             reply.then()
+
+    def _begin(self) -> None:
+        self._headers: dict[str, str] = {}
+        self._url = self._body = b""
 
     # --- what the parser calls ------------------------------------------------------------------------------------
 
@@ -198,4 +226,9 @@ class _Conversation:
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        self._whole = True
+        path, _, query = self._url.decode("latin-1").partition("?")
+        method = self._parser.get_method().decode("ascii")
+        call = Call(method, path, parse_qs(query), self._headers, self._body, self._address, self._hear)
+        self._calls.append(call)
+        self._begin()
+        self._tell()
