@@ -49,7 +49,8 @@ async def carry_out(
         case RunProbe():
             await client.probe(key, command.revision, probe_request(command), fence=fence, voice_uid=uid)
         case SetPointer():
-            await _point(command, client, key=key, uid=uid, fence=fence, ahead=clock_ahead(clock))
+            ahead = clock_ahead(clock) if command.at is not None else None
+            await _point(command, client, key=key, uid=uid, fence=fence, ahead=ahead)
         case ConfirmWatch():
             await client.confirm(key, fence=fence, voice_uid=uid)
         case DropRevision():
