@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ruamel.yaml import YAML
 from tests.support.cluster import ClusterUnavailable, TestCluster, open_cluster
 from tests.support.cluster.access import Access
 from tests.support.cluster.cluster import CONTEXT, KUBECONFIG
@@ -84,6 +87,31 @@ def test_an_existing_cluster_is_used_where_it_is_named(own_cluster: TestCluster)
     with own_cluster.client() as api:
         path = f"/api/v1/namespaces/{namespace}"
         wait_for(lambda: api.get(path).status_code == 404 or None, within_s=30, what="its namespaces are gone")
+
+
+def test_a_cluster_whose_login_is_a_command_lends_tests_a_token_and_gets_everything_back(
+    own_cluster: TestCluster, tmp_path: Path
+) -> None:
+    text = own_cluster.kubeconfig_of("dora", ["system:masters"]).read_text()
+    given = YAML(typ="safe").load(text)
+    user = given["users"][0]["user"]
+    status = {
+        "clientCertificateData": base64.b64decode(user.pop("client-certificate-data")).decode(),
+        "clientKeyData": base64.b64decode(user.pop("client-key-data")).decode(),
+    }
+    version = "client.authentication.k8s.io/v1"
+    said = tmp_path / "credential.json"
+    said.write_text(json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status}))
+    user["exec"] = {"apiVersion": version, "command": "cat", "args": [str(said)], "interactiveMode": "Never"}
+    kubeconfig = tmp_path / "kubeconfig.json"
+    kubeconfig.write_text(json.dumps(given))
+    with open_cluster(environment={KUBECONFIG: str(kubeconfig), CONTEXT: "segue-test"}) as again:
+        namespace = again.new_namespace("by-command")
+        with Access.read(again.kubeconfig).client() as api:
+            assert api.get(f"/api/v1/namespaces/{namespace}/secrets").is_success
+    with own_cluster.client() as api:
+        bindings = api.get("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings").json()["items"]
+        assert not [each for each in bindings if each["metadata"]["name"].startswith("segue-tests-")]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,21 @@ from tests.support.cluster.certificates import KeyPair
 _NAME = "segue-test"
 
 
+class NoLogin(ValueError):
+    """A kubeconfig that logs in neither by certificate nor by token, but knows its server.
+
+    Attributes
+    ----------
+    server, ca
+        Of the cluster.
+    """
+
+    def __init__(self, message: str, *, server: str, ca: bytes) -> None:
+        super().__init__(message)
+        self.server = server
+        self.ca = ca
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """A server, and who one is there: by certificate or by token."""
@@ -35,7 +50,7 @@ class Access:
 
         Raises
         ------
-        ValueError
+        NoLogin
             It logs in neither by certificate nor by token.
         """
         document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
@@ -43,9 +58,10 @@ class Access:
         token, pair = user.get("token"), None
         if "client-certificate-data" in user:
             pair = KeyPair(cert=_decoded(user["client-certificate-data"]), key=_decoded(user["client-key-data"]))
-        if token is None and pair is None:
-            raise ValueError(f"{path} logs in by {', '.join(user) or 'nothing'}; tests need a certificate or a token")
         ca = _decoded(cluster.get("certificate-authority-data", ""))
+        if token is None and pair is None:
+            how = f"{path} logs in by {', '.join(user) or 'nothing'}; tests need a certificate or a token"
+            raise NoLogin(how, server=cluster["server"], ca=ca)
         return cls(server=cluster["server"], ca=ca, pair=pair, token=token)
 
     def write(self, path: Path, *, namespace: str = "default") -> Path:

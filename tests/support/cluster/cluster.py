@@ -20,6 +20,7 @@ from tests.support.cluster.access import Access
 from tests.support.cluster.binaries import CONTROL_PLANE, NoBinary, Origins, Say, obtain
 from tests.support.cluster.certificates import KeyPair, key_pem, new_key, signing_request
 from tests.support.cluster.control_plane import ControlPlane, Programs, control_plane
+from tests.support.cluster.login import portable
 from tests.support.cluster.processes import wait_for
 
 from segue.model.crd import FILE_NAME, GROUP, PLURAL, VERSION, render_crd
@@ -229,11 +230,12 @@ def _existing(given: tuple[str | None, str | None], directory: Path, origins: Or
     kubeconfig = directory / "kubeconfig.yaml"
     kubeconfig.touch(mode=0o600)
     kubeconfig.write_text(done.stdout, encoding="utf-8")
-    cluster = TestCluster(kubeconfig=kubeconfig, kubectl=kubectl, directory=directory)
-    try:
-        yield cluster
-    finally:
-        cluster.forget_namespaces()
+    with portable(kubeconfig, kubectl=kubectl, directory=directory) as login:
+        cluster = TestCluster(kubeconfig=login, kubectl=kubectl, directory=directory)
+        try:
+            yield cluster
+        finally:
+            cluster.forget_namespaces()
 
 
 def _program(name: str, origins: Origins, say: Say) -> Path:
