@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support.cluster import TestCluster
@@ -10,6 +11,7 @@ from tests.support.pods.playbill import Playbill, is_case
 from tests.support.pods.report import Report
 from tests.support.pods.stage import Stage
 
+HERE = Path(__file__).parent
 REPORT = pytest.StashKey[Report]()
 PLAYBILL = pytest.StashKey[Playbill]()
 
@@ -41,6 +43,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     pyfuncitem.config.stash[PLAYBILL].play(pyfuncitem)
     return True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After the last test of this folder the stage goes: its operator leads, and would lead in everybody's cluster."""
+    playbill = item.config.stash.get(PLAYBILL, None)
+    if playbill is not None and (nextitem is None or HERE not in nextitem.path.parents):
+        playbill.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
