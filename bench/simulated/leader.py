@@ -55,9 +55,11 @@ class Operator:
         self.cluster, self.heard = MemoryCluster(), Heard()
         fences = FileFences(Path(description["state"]) / "leader.json")
         fences.raise_term(above=Fence(1, 1).term)
+        dialer = Dialer(KeyPairFiles.of(Path(description["tls"])))
         self.fleet = SidecarFleet(
             select=lambda _voice: FLEET,
-            connect=Dialer(KeyPairFiles.of(Path(description["tls"]))).connect,
+            connect=dialer.connect,
+            lull=dialer.lull,
             term=lambda: fences.term,
             report=self.heard.publish,
             idle_poll_s=description["idlePollS"],

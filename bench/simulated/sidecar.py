@@ -76,11 +76,15 @@ class SimulatedPod:
     async def wait_for_other(self, etag: str, *, wait_s: float, more: Callable[[], asyncio.Future[None]]) -> bool:
         """Whether the ETag is another one within that time, and before something else is asked."""
         if self.etag == etag and wait_s > 0:
-            waiting = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiting)
-            await asyncio.wait({waiting, more()}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                self._waiting.remove(waiting)
+            ended = more()  # one future for news, for another call, and for the clock
+            self._waiting.append(ended)
+            timer = asyncio.get_running_loop().call_later(wait_s, _resolve, ended)
+            try:
+                await ended
+            finally:
+                timer.cancel()
+                if ended in self._waiting:
+                    self._waiting.remove(ended)
         return self.etag != etag
 
     def document(self, only: list[str]) -> bytes:
@@ -213,11 +217,15 @@ class SimulatedPod:
         self.version += 1
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            if not each.done():
-                each.set_result(None)
+            _resolve(each)
 
     def _later(self, between_s: tuple[float, float], act: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(random.uniform(*between_s), act)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 Refusal = CommandRefused

@@ -228,7 +228,8 @@ class _Conversation:
         """The request is whole."""
         path, _, query = self._url.decode("latin-1").partition("?")
         method = self._parser.get_method().decode("ascii")
-        call = Call(method, path, parse_qs(query), self._headers, self._body, self._address, self._hear)
+        asked = parse_qs(query) if query else {}
+        call = Call(method, path, asked, self._headers, self._body, self._address, self._hear)
         self._calls.append(call)
         self._begin()
         self._tell()

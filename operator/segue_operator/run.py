@@ -184,9 +184,11 @@ def _fleet(config: OperatorConfig, fences: Fences, latest: Latest, events: Event
     tls = config.tls
     files = KeyPairFiles(cert=tls.cert, key=tls.key, ca=tls.ca) if tls is not None else None
     key = _key(config)
+    dialer = Dialer(files)
     return SidecarFleet(
         select=lambda _voice: key,
-        connect=Dialer(files).connect,
+        connect=dialer.connect,
+        lull=dialer.lull,
         term=lambda: fences.term,
         report=events.publish,
         listener=latest,

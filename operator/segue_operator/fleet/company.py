@@ -5,7 +5,6 @@ Separate because thousands of pods hold one of these.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from segue.wire import ArmedOutcome
 from segue_operator.fleet.listening import Listener
 from segue_operator.fleet.lull import Lull
+from segue_operator.fleet.places import Places
 from segue_operator.fleet.standings import Standings
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Company:
     on_change: Callable[[Pod, frozenset[str] | None], None]
     on_held: Callable[[Pod, str], None]
     on_dropped: Callable[[Pod, str, ArmedOutcome], None]
-    reads: asyncio.Semaphore
+    reads: Places
     lull: Lull
-    clocks: asyncio.Semaphore
+    clocks: Places
     standings: Standings
     listener: Listener

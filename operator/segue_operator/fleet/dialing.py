@@ -13,6 +13,7 @@ from weakref import WeakSet
 from segue.control import SidecarClient
 from segue.tls import KeyPairFiles, client_context, sidecar_name
 from segue_operator.fleet.link import Link
+from segue_operator.fleet.lull import Lull
 from segue_operator.fleet.records import FleetKey, PodRecord
 
 MANY_PODS = 500
@@ -27,9 +28,12 @@ class Dialer:
     ----------
     files
         The operator's own pair and the authority; None: plain HTTP, for tests.
+    lull
+        That of the fleet whose pods are dialled.
     """
 
     files: KeyPairFiles | None
+    lull: Lull = field(default_factory=Lull)
     _links: WeakSet[Link] = field(default_factory=WeakSet)
     _contexts: dict[FleetKey, ssl.SSLContext] = field(default_factory=dict)
 
@@ -41,7 +45,8 @@ class Dialer:
         CertificateError
             The operator's own files cannot be used.
         """
-        link = Link(record.url, self._context(record.fleet), kept=1 if len(self._links) >= MANY_PODS else 2)
+        kept = 1 if len(self._links) >= MANY_PODS else 2
+        link = Link(record.url, self._context(record.fleet), kept=kept, lull=self.lull)
         self._links.add(link)
         return SidecarClient(record.url, pod_uid=record.facts.uid, line=link)
 

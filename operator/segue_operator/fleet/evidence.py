@@ -16,6 +16,7 @@ from segue.errors import NotFound, SegueError
 from segue.rollout.observe import view_windows
 from segue.rollout.snapshot import Windows
 from segue_operator.fleet.listening import Listener
+from segue_operator.fleet.places import Places
 from segue_operator.fleet.pod import Pod
 
 WINDOW_S = 3600
@@ -43,7 +44,7 @@ class Evidence:
     """Buckets by voice and pod. Times are CLOCK_MONOTONIC seconds."""
 
     listener: Listener
-    reads: asyncio.Semaphore
+    reads: Places
     _known: dict[str, _Known] = field(default_factory=dict)
 
     async def of(self, voice: str, pods: Sequence[Pod], *, closely: bool) -> dict[str, Windows]:

@@ -18,12 +18,15 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 import httptools
+import httpx
 
 from segue.control import Answer, Request
 from segue.errors import ControlUnreachable
+from segue_operator.fleet.lull import Lull
 
 ENDS_WAITS = 2
 """Wire version since which a request behind a long-poll ends its wait."""
@@ -54,11 +57,15 @@ class Link:
         From `segue.tls.client_context`, one for all pods of a fleet; it checks the name in the certificate.
     kept
         Connections that stay open between calls: two, one of which waits for news, or one for both.
+    lull
+        When commands are over: whoever waited for news and was cut short by one is told then, and not between two of
+        thousands of commands.
     """
 
     url: str
     tls: ssl.SSLContext | None = None
     kept: int = 2
+    lull: Lull = field(default_factory=Lull)
     _wire: int = 0
     _connections: list[_Connection] = field(default_factory=list)
     _closed: bool = False
@@ -128,7 +135,8 @@ class Link:
         parts = urlsplit(self.url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         async with asyncio.timeout(timeout_s):
-            connection = await _connect(host, port, self.tls if parts.scheme == "https" else None, parts.netloc)
+            tls = self.tls if parts.scheme == "https" else None
+            connection = await _connect(host, port, tls, netloc=parts.netloc, lull=self.lull)
         try:
             self._require_open()
         except _Cut:
@@ -148,7 +156,7 @@ class Link:
         self._connections = kept
 
 
-async def _connect(host: str, port: int, tls: ssl.SSLContext | None, netloc: str) -> _Connection:
+async def _connect(host: str, port: int, tls: ssl.SSLContext | None, *, netloc: str, lull: Lull) -> _Connection:
     loop = asyncio.get_running_loop()
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -158,7 +166,7 @@ async def _connect(host: str, port: int, tls: ssl.SSLContext | None, netloc: str
         if tls is not None:
             sock = tls.wrap_socket(sock, do_handshake_on_connect=False)
             await _shake_hands(sock)
-        return _Connection(sock, loop, netloc)
+        return _Connection(sock, loop, host=netloc, lull=lull)
     except BaseException:
         sock.close()
         raise
@@ -207,10 +215,10 @@ class _Pending:
 class _Connection:
     """One socket; answers come in the order of the calls."""
 
-    __slots__ = ("_fd", "_free", "_host", "_loop", "_parser", "_pending", "_sock", "_writing", "usable")
+    __slots__ = ("_fd", "_free", "_host", "_loop", "_lull", "_parser", "_pending", "_sock", "_writing", "usable")
 
-    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, host: str) -> None:
-        self._sock, self._loop, self._host = sock, loop, host
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, *, host: str, lull: Lull) -> None:
+        self._sock, self._loop, self._host, self._lull = sock, loop, host, lull
         self._fd = sock.fileno()
         self._parser = httptools.HttpResponseParser(self)
         self._pending: deque[_Pending] = deque()
@@ -353,7 +361,10 @@ class _Connection:
             return
         pending = self._pending.popleft()
         pending.status, pending.received_ns = self._parser.get_status_code(), time.time_ns()
-        _resolve(pending.future)
+        if pending.is_wait and self._pending and pending.status == httpx.codes.NOT_MODIFIED:
+            self._lull.call(partial(_resolve, pending.future))
+        else:
+            _resolve(pending.future)
         if not self._parser.should_keep_alive():
             self._fail("the sidecar closed the connection")
         elif not self._pending:

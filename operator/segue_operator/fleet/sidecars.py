@@ -26,6 +26,7 @@ from segue_operator.fleet.evidence import Evidence
 from segue_operator.fleet.group import Group
 from segue_operator.fleet.listening import Listener, Nobody
 from segue_operator.fleet.lull import Lull
+from segue_operator.fleet.places import Places
 from segue_operator.fleet.pod import Pod
 from segue_operator.fleet.records import FleetKey, Holding, PodRecord
 from segue_operator.fleet.refusals import Refusals
@@ -61,8 +62,11 @@ class SidecarFleet:
     report
         Tells people (`Events.publish`).
     commands_at_a_time
-        So many calls wait for their pods at once. Pointers have as many places of their own, because a way back may
-        not wait behind loads.
+        So many calls wait for their pods at once; more, and what is known of 5,000 connections falls out of the
+        processor's cache between a call and its answer. Pointers have as many places of their own, because a way back
+        may not wait behind loads.
+    lull
+        Shared with whoever makes the clients.
     """
 
     select: Callable[[VoiceModel], FleetKey | None]
@@ -72,22 +76,23 @@ class SidecarFleet:
     report: Callable[[str | None, Event], None] = _tell_nobody
     listener: Listener = field(default_factory=Nobody)
     idle_poll_s: float = 60.0
-    commands_at_a_time: int = 256
+    commands_at_a_time: int = 64
+    lull: Lull = field(default_factory=Lull)
     pods: dict[str, Pod] = field(default_factory=dict)
     _groups: dict[FleetKey, Group] = field(default_factory=dict)
     _followed: set[str] = field(default_factory=set)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _running: asyncio.TaskGroup | None = None
     _refusals: Refusals = field(default_factory=Refusals)
-    _commands: asyncio.Semaphore = field(init=False)
-    _pointers: asyncio.Semaphore = field(init=False)
+    _commands: Places = field(init=False)
+    _pointers: Places = field(init=False)
     _company: Company = field(init=False)
     _evidence: Evidence = field(init=False)
 
     def __post_init__(self) -> None:
-        self._commands = asyncio.Semaphore(self.commands_at_a_time)
-        self._pointers = asyncio.Semaphore(self.commands_at_a_time)
-        reads = asyncio.Semaphore(READS_AT_A_TIME)
+        self._commands = Places(self.commands_at_a_time)
+        self._pointers = Places(self.commands_at_a_time)
+        reads = Places(READS_AT_A_TIME)
         self._evidence = Evidence(listener=self.listener, reads=reads)
         self._company = Company(
             term=self.term,
@@ -96,8 +101,8 @@ class SidecarFleet:
             on_held=lambda pod, voice: self._groups[pod.record.fleet].note_holder(voice, pod),
             on_dropped=self._flip_dropped,
             reads=reads,
-            lull=Lull(),
-            clocks=asyncio.Semaphore(CLOCKS_AT_A_TIME),
+            lull=self.lull,
+            clocks=Places(CLOCKS_AT_A_TIME),
             standings=Standings(),
             listener=self.listener,
         )
@@ -242,7 +247,7 @@ class SidecarFleet:
         if target is None:
             raise ControlUnreachable(f"pod {pod} is gone")
         try:
-            with self._company.lull.broken():
+            with self.lull.broken():
                 fence = await self._in_turn(command, target, voice, next_fence)
         except InvalidCommand as error:
             if isinstance(command, EnsureRevision):

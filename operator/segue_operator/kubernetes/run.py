@@ -180,9 +180,11 @@ class Operator:
     def _new_tenure(self, fences: LeaseFences, triggers: ExternalTriggers) -> Tenure:
         config = self._config
         files = KeyPairFiles(cert=config.tls.cert, key=config.tls.key, ca=config.tls.ca) if config.tls else None
+        dialer = Dialer(files)
         fleet = SidecarFleet(
             select=self._fleets.of_voice,
-            connect=Dialer(files).connect,
+            connect=dialer.connect,
+            lull=dialer.lull,
             term=lambda: fences.term,
             on_change=self._pods_changed,
             report=self._events.publish,

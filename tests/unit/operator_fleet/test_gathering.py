@@ -57,6 +57,31 @@ def test_a_lull_is_when_the_last_command_is_over() -> None:
     asyncio.run(story())
 
 
+def test_what_can_wait_is_done_in_the_next_lull() -> None:
+    async def story() -> None:
+        lull, done = Lull(), list[str]()
+        lull.call(lambda: done.append("at once"))
+        with lull.broken():
+            with lull.broken():
+                lull.call(lambda: done.append("one"))
+            lull.call(lambda: done.append("two"))
+            assert done == ["at once"]
+        assert done == ["at once", "one", "two"]
+
+    asyncio.run(story())
+
+
+def test_it_is_done_in_the_end_where_somebody_is_always_commanded() -> None:
+    async def story() -> None:
+        lull, done = Lull(), asyncio.Event()
+        with lull.broken():
+            lull.call(done.set)
+            async with asyncio.timeout(MOST_S + 5):
+                await done.wait()
+
+    asyncio.run(story())
+
+
 def test_nobody_waits_for_ever_where_somebody_is_always_commanded() -> None:
     async def story() -> None:
         lull = Lull()

@@ -16,6 +16,7 @@ from segue.control import Request
 from segue.errors import ControlUnreachable
 from segue.tls import OPERATOR_NAME, Authority, KeyPairFiles, client_context, server_context
 from segue_operator.fleet.link import ENDS_WAITS, Link
+from segue_operator.fleet.lull import Lull
 from segue_sidecar.config import Address
 from segue_sidecar.hurry import STATE_KEY, Hurry
 from segue_sidecar.listener import HttpListener
@@ -45,17 +46,19 @@ class Peer:
         while (message := await receive()).get("more_body"):
             body += message["body"]
         body += message.get("body", b"")
+        status = 200
         if scope["path"] == "/wait":
-            await self._wait(scope["state"][STATE_KEY])
+            status = await self._wait(scope["state"][STATE_KEY])
         if scope["path"] == "/mute":
             await asyncio.sleep(60)
         headers = [(b"content-length", str(len(body)).encode()), (b"X-Path", scope["path"].encode())]
         if scope["path"] == "/last":
             headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _wait(self, hurry: Hurry) -> None:
+    async def _wait(self, hurry: Hurry) -> int:
+        """200 with news, 304 where a call behind it ended the wait."""
         try:
             async with asyncio.timeout(30) as deadline:
                 hurry.ends(deadline)
@@ -63,6 +66,9 @@ class Peer:
                 await self.news.wait()
         except TimeoutError:
             assert hurry.asked
+            return 304
+        else:
+            return 200
         finally:
             self.waiting.clear()
 
@@ -81,8 +87,8 @@ async def served(directory: Path, peer: Peer, *, name: str = NAME) -> AsyncItera
 
 
 @asynccontextmanager
-async def linked(url: str, directory: Path, *, kept: int = 2) -> AsyncIterator[Link]:
-    link = Link(url, dialling(directory), kept=kept)
+async def linked(url: str, directory: Path, *, kept: int = 2, lull: Lull | None = None) -> AsyncIterator[Link]:
+    link = Link(url, dialling(directory), kept=kept, lull=lull or Lull())
     try:
         yield link
     finally:
@@ -150,6 +156,36 @@ def test_where_connections_are_dear_a_command_behind_the_long_poll_ends_its_wait
             assert (await poll).headers["x-path"] == "/wait"
             assert peer.heard == ["/wait", "/echo"]
             assert len(set(peer.connections)) == 1
+
+    asyncio.run(story())
+
+
+def test_who_was_cut_short_is_told_when_the_commands_are_over(tmp_path: Path) -> None:
+    async def story() -> None:
+        peer, lull = Peer(), Lull()
+        async with served(tmp_path, peer) as url, linked(url, tmp_path, kept=1, lull=lull) as link:
+            link.hears(ENDS_WAITS)
+            poll = asyncio.create_task(link.exchange(call("/wait", extra_s=30)))
+            await peer.waiting.wait()
+            with lull.broken():
+                await link.exchange(call("/echo"))
+                await asyncio.sleep(0.05)
+                assert not poll.done(), "the next of many commands comes first"
+            assert (await poll).status == 304
+
+    asyncio.run(story())
+
+
+def test_news_is_told_at_once_whatever_is_commanded(tmp_path: Path) -> None:
+    async def story() -> None:
+        peer, lull = Peer(), Lull()
+        async with served(tmp_path, peer) as url, linked(url, tmp_path, kept=1, lull=lull) as link:
+            link.hears(ENDS_WAITS)
+            with lull.broken():
+                poll = asyncio.create_task(link.exchange(call("/wait", extra_s=30)))
+                await peer.waiting.wait()
+                peer.news.set()
+                assert (await poll).status == 200
 
     asyncio.run(story())
 
