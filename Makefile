@@ -15,7 +15,7 @@ SHELL := /bin/bash
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
 JOBS ?= 2
-SOURCES := core engines server sidecar operator cli tests bench training
+SOURCES := core engines server sidecar operator cli tests bench training tools
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,6 +45,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/segue crd --check
 	$(BIN)/python -m segue.model.reference --check
+	$(BIN)/python -m tools.chart --check
 
 format: setup
 	$(BIN)/ruff format $(SOURCES)
@@ -53,6 +54,7 @@ format: setup
 generate: setup
 	$(BIN)/segue crd
 	$(BIN)/python -m segue.model.reference
+	$(BIN)/python -m tools.chart
 
 bench: setup
 	$(BIN)/python -m bench $(ONLY) $(if $(SHORT),--short) --out build/bench
