@@ -4,13 +4,14 @@
 #   make test           all tests that need no cluster, two at a time   (JOBS=1: one after the other)
 #   make integration    the operator against a real kube-apiserver, which it builds the first time
 #   make cluster        such an API server for yourself, until Ctrl-C   (ARGS=--help)
+#   make snapshots      write the snapshots of the chart's renderings anew; review them with git diff
 #   make check          format, lint, types, import layers, generated files
 #   make bench          the measured promises -> build/bench/*.json   (ONLY=swap for one, SHORT=1 for CI's short form)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test integration cluster check format bench lock generate clean
+.PHONY: help setup demo test integration cluster snapshots check format bench lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
@@ -37,6 +38,9 @@ integration: setup
 
 cluster: setup
 	@$(BIN)/python -m tests.support.cluster $(ARGS)
+
+snapshots: setup
+	$(BIN)/python -m tests.support.chart.snapshots
 
 check: setup
 	$(BIN)/ruff format --check $(SOURCES)
