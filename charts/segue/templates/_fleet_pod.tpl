@@ -96,13 +96,13 @@ claims: [{name: gpu}]
     runAsGroup: {{ $sidecar.uid }}
     {{- include "segue.container.security" . | nindent 4 }}
   volumeMounts:
-    - {name: sidecar-config, mountPath: /config, readOnly: true}
-    - {name: tls, mountPath: /tls, readOnly: true}
-    - {name: handoff, mountPath: /run/segue}
-    - {name: journal, mountPath: /journal}
-    - {name: cache, mountPath: /cache}
-    - {name: desired, mountPath: /desired, readOnly: true}
-    - {name: sidecar-tmp, mountPath: /tmp}
+    - {name: segue-sidecar-config, mountPath: /config, readOnly: true}
+    - {name: segue-tls, mountPath: /tls, readOnly: true}
+    - {name: segue-handoff, mountPath: /run/segue}
+    - {name: segue-journal, mountPath: /journal}
+    - {name: segue-cache, mountPath: /cache}
+    - {name: segue-desired, mountPath: /desired, readOnly: true}
+    - {name: segue-sidecar-tmp, mountPath: /tmp}
     {{- with $sidecar.extraVolumeMounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -147,12 +147,12 @@ claims: [{name: gpu}]
     runAsGroup: {{ $server.uid }}
     {{- include "segue.container.security" . | nindent 4 }}
   volumeMounts:
-    - {name: server-config, mountPath: /config, readOnly: true}
-    - {name: handoff, mountPath: /run/segue, readOnly: true}
+    - {name: segue-server-config, mountPath: /config, readOnly: true}
+    - {name: segue-handoff, mountPath: /run/segue, readOnly: true}
     {{- if .fleet.keysSecret }}
-    - {name: keys, mountPath: /keys, readOnly: true}
+    - {name: segue-keys, mountPath: /keys, readOnly: true}
     {{- end }}
-    - {name: server-tmp, mountPath: /tmp}
+    - {name: segue-server-tmp, mountPath: /tmp}
     {{- with $server.extraVolumeMounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -160,36 +160,36 @@ claims: [{name: gpu}]
 
 {{- define "segue.fleet.volumes" -}}
 {{- $name := include "segue.fleet.name" . -}}
-- name: sidecar-config
+- name: segue-sidecar-config
   configMap: {name: {{ $name }}, items: [{key: sidecar.yaml, path: sidecar.yaml}]}
-- name: server-config
+- name: segue-server-config
   configMap: {name: {{ $name }}, items: [{key: server.yaml, path: server.yaml}]}
-- name: tls
-  secret: {secretName: {{ include "segue.fleet.tlsSecret" . }}, defaultMode: 0440}
-- name: handoff
+- name: segue-tls
+  secret: {secretName: {{ include "segue.fleet.tlsSecret" . }}, defaultMode: 288}  # 0440; an octal number is not the same to every reader of YAML
+- name: segue-handoff
   emptyDir: {sizeLimit: 1Mi}
-- name: journal
+- name: segue-journal
   emptyDir: {sizeLimit: 1Gi}
-- name: cache
+- name: segue-cache
   {{- if .fleet.sidecar.cacheVolume }}
   {{- toYaml .fleet.sidecar.cacheVolume | nindent 2 }}
   {{- else }}
   emptyDir: {sizeLimit: {{ include "segue.fleet.cacheLimit" . }}}
   {{- end }}
 # What the fleet spoke when it was last confirmed: the operator makes those of the 32 that it needs.
-- name: desired
+- name: segue-desired
   projected:
     sources:
       {{- range $shard := until 32 }}
       - configMap: {name: segue-desired-{{ $.name }}-{{ $shard }}, optional: true}
       {{- end }}
-- name: sidecar-tmp
+- name: segue-sidecar-tmp
   emptyDir: {medium: Memory, sizeLimit: 64Mi}
-- name: server-tmp
+- name: segue-server-tmp
   emptyDir: {medium: Memory, sizeLimit: 64Mi}
 {{- with .fleet.keysSecret }}
-- name: keys
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+- name: segue-keys
+  secret: {secretName: {{ . }}, defaultMode: 288}  # 0440; an octal number is not the same to every reader of YAML
 {{- end }}
 {{- with .fleet.extraVolumes }}
 {{ toYaml . }}

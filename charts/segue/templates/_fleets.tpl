@@ -48,6 +48,20 @@
 {{- ternary .fleet.tlsSecret (printf "%s-tls" (include "segue.fleet.name" .)) (eq .root.Values.tls.mode "existing") -}}
 {{- end -}}
 
+{{/* Secret to host name, for every sidecar pair that is made here: fleets of this release, and those of `tls.fleets`. */}}
+{{- define "segue.fleet.pairs" -}}
+{{- $pairs := dict -}}
+{{- range $name, $fleet := include "segue.fleets" . | fromYaml -}}
+{{- $secret := include "segue.fleet.tlsSecret" (dict "root" $ "name" $name "fleet" $fleet) -}}
+{{- $_ := set $pairs $secret (printf "%s.%s.sidecar.segue.dev" $name $.Release.Namespace) -}}
+{{- end -}}
+{{- range $name := .Values.tls.fleets -}}
+{{- $secret := printf "%s-tls" (include "segue.fleet.name" (dict "root" $ "name" $name)) -}}
+{{- $_ := set $pairs $secret (printf "%s.%s.sidecar.segue.dev" $name $.Release.Namespace) -}}
+{{- end -}}
+{{- toYaml $pairs -}}
+{{- end -}}
+
 {{/* Whether the operator is told of the fleet: then its name is one for all namespaces, else one of this namespace. */}}
 {{- define "segue.fleet.shared" -}}
 {{- if or .fleet.tenants.allowedNamespaces .fleet.tenants.sources }}true{{ end -}}

@@ -69,6 +69,17 @@ def test_a_sidecar_is_no_operator(helm: Helm, tmp_path: Path) -> None:
         shake_hands(server_context(gpu, client_name=OPERATOR_NAME), client_context(default, server_name=name))
 
 
+@pytest.mark.parametrize("mode", ["chart", "certManager"])
+def test_a_fleet_that_is_installed_elsewhere_may_have_a_pair(helm: Helm, mode: str) -> None:
+    rendering = helm.render(DEFAULT, more=("--set", f"tls.mode={mode},tls.fleets={{mine}}"))
+    if mode == "chart":
+        host = rendering.one("Secret", "segue-mine-tls")["metadata"]["annotations"]["segue.dev/name"]
+    else:
+        (host,) = rendering.one("Certificate", "segue-mine-tls")["spec"]["dnsNames"]
+    assert host == sidecar_name(fleet="mine", namespace="segue-system")
+    assert "mine" not in dict(rendering.fleets())
+
+
 def test_cert_manager_is_asked_for_the_same_names(helm: Helm) -> None:
     rendering = helm.render(TWO_FLEETS, more=("--set", "tls.mode=certManager"))
     asked = {

@@ -20,7 +20,7 @@ DEFAULT, TWO_FLEETS, NAMESPACED, OWN = (
     CHART / "ci" / f"{name}-values.yaml" for name in ("default", "two-fleets", "namespaced-operator", "own-everything")
 )
 RIGHTS = ROLES | {"RoleBinding", "ClusterRoleBinding", "ServiceAccount"}
-MIB = 1 << 20
+ONLY_THE_SIDECARS = {f"segue-{name}" for name in ("journal", "cache", "tls", "desired", "sidecar-config")}
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_name)
@@ -123,10 +123,10 @@ def test_what_is_the_sidecars_alone_is_mounted_by_nobody_else(rendering: Renderi
             name: {mount["name"]: mount.get("readOnly", False) for mount in each["volumeMounts"]}
             for name, each in containers(deployment).items()
         }
-        assert {"journal", "cache", "tls", "desired", "sidecar-config"} <= mounts["sidecar"].keys()
-        assert mounts["sidecar"]["handoff"] is False
-        assert mounts["server"]["handoff"] is True
-        assert mounts["sidecar"].keys() & mounts["server"].keys() == {"handoff"}
+        assert mounts["sidecar"].keys() >= ONLY_THE_SIDECARS
+        assert mounts["sidecar"]["segue-handoff"] is False
+        assert mounts["server"]["segue-handoff"] is True
+        assert mounts["sidecar"].keys() & mounts["server"].keys() == {"segue-handoff"}
 
 
 def test_the_sidecar_is_a_native_one_that_comes_first(rendering: Rendering) -> None:
