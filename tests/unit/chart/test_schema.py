@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +44,13 @@ def test_the_defaults_hold() -> None:
 @pytest.mark.parametrize("case", CASES, ids=case_name)
 def test_what_is_tested_holds(case: Any) -> None:
     assert complaints(YAML(typ="safe").load(case.read_text(encoding="utf-8"))) == []
+
+
+def test_what_the_documentation_sets_holds() -> None:
+    page = (CHART.parents[1] / "docs" / "helm.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 1
+    assert [complaints(YAML(typ="safe").load(block)) for block in blocks] == [[]] * len(blocks)
 
 
 @pytest.mark.parametrize(("text", "words"), BY_SCHEMA, ids=ids(BY_SCHEMA))
