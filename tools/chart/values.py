@@ -1,6 +1,7 @@
 """The table of values in the chart's README, from the comments of values.yaml.
 
-A comment that begins with `# --` belongs to the value below it; one without is a heading for the section below it.
+A comment that begins with `# --` belongs to the value below it; one without is the heading of the section below it, and
+a line of its own.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ class Uncommented(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One line of the table."""
+    """One line of the table; a section has no default."""
 
     path: str
-    default: str
+    default: str | None
     meaning: str
 
 
@@ -41,13 +42,14 @@ def render_table(values: Sequence[Value]) -> str:
     """As Markdown."""
     lines = ["| value | default | meaning |", "|---|---|---|"]
     for each in values:
-        cells = (f"`{each.path}`", f"`{each.default}`", each.meaning)
+        path, default = f"`{each.path}`", f"`{each.default}`"
+        cells = (path, default, each.meaning) if each.default is not None else (f"**{path}**", "", f"*{each.meaning}*")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def read_values(text: str) -> list[Value]:
-    """Every value with its meaning, in the order of the file.
+    """Every section and value with its meaning, in the order of the file.
 
     Raises
     ------
@@ -66,6 +68,7 @@ def _values(node: CommentedMap, lines: Sequence[str], *, prefix: str) -> Iterato
         if comment.startswith(MARK):
             yield Value(path, json.dumps(_plain(value)), comment.removeprefix(MARK))
         else:
+            yield Value(path, None, comment.removeprefix("# "))
             yield from _values(value, lines, prefix=f"{path}.")
 
 

@@ -1,11 +1,17 @@
-{{/* All fleets by name, each complete: what an entry of `fleets` does not say, it takes from `fleet`. */}}
+{{/*
+All fleets by name, each complete: what an entry of `fleets` does not say, it takes from `fleet`. Not so its certificate,
+which has the fleet's name in it.
+*/}}
 {{- define "segue.fleets" -}}
 {{- $fleets := dict -}}
 {{- if .Values.fleet.enabled -}}
 {{- $_ := set $fleets "default" (deepCopy .Values.fleet) -}}
 {{- end -}}
 {{- range $name, $own := .Values.fleets -}}
-{{- $fleet := mergeOverwrite (deepCopy $.Values.fleet) (dict "enabled" true) (deepCopy (default dict $own)) -}}
+{{- $fleet := mergeOverwrite (deepCopy $.Values.fleet) (dict "enabled" true "tlsSecret" "") (deepCopy (default dict $own)) -}}
+{{- if dig "sidecar" "cacheVolume" dict $own -}}
+{{- $_ := set $fleet.sidecar "cacheVolume" (deepCopy $own.sidecar.cacheVolume) -}}
+{{- end -}}
 {{- if $fleet.enabled -}}
 {{- include "segue.fleet.check" (dict "name" $name "fleet" $fleet "root" $) -}}
 {{- $_ := set $fleets $name $fleet -}}
@@ -39,6 +45,15 @@
 {{- fail (printf "%s.tlsSecret is empty: tls.mode existing needs the name of a Secret" $path) -}}
 {{- end -}}
 {{- $ports := list .fleet.server.port .fleet.server.statusPort .fleet.sidecar.controlPort .fleet.sidecar.statusPort -}}
+{{- $tls := .root.Values.tls -}}
+{{- if and (not .root.Values.operator.enabled) (or (eq $tls.mode "chart") (and (eq $tls.mode "certManager") (not $tls.certManager.issuerRef))) -}}
+{{- fail (printf "tls.mode %s makes an authority of this release's own, which an operator of another release does not know: with operator.enabled false, set certManager with tls.certManager.issuerRef, or existing" $tls.mode) -}}
+{{- end -}}
+{{- $seen := .root.Values.operator.namespaces -}}
+{{- $shared := include "segue.fleet.shared" . -}}
+{{- if and .root.Values.operator.enabled $seen (not $shared) (not (has .root.Release.Namespace $seen)) -}}
+{{- fail (printf "operator.namespaces lacks %s, where %s is: name it, or let other namespaces use the fleet by its tenants" .root.Release.Namespace $path) -}}
+{{- end -}}
 {{- if lt (len (uniq $ports)) 4 -}}
 {{- fail (printf "%s: server.port, server.statusPort, sidecar.controlPort and sidecar.statusPort must be four different ports: one network, one pod" $path) -}}
 {{- end -}}
@@ -67,6 +82,25 @@
 {{- if or .fleet.tenants.allowedNamespaces .fleet.tenants.sources }}true{{ end -}}
 {{- end -}}
 
+{{/*
+How many pods; empty where an autoscaler says. At the upgrade that switches one on, helm still owns the number: to leave it
+out then would take it back to one pod. So the number of that moment stays, until the autoscaler has set one.
+*/}}
+{{- define "segue.fleet.replicas" -}}
+{{- if or .fleet.autoscaling.enabled .fleet.keda.enabled -}}
+{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace (include "segue.fleet.name" .) -}}
+{{- $kept := "" -}}
+{{- range $owner := dig "metadata" "managedFields" list $live -}}
+{{- if and (eq $owner.manager "helm") (hasKey (dig "fieldsV1" "f:spec" dict $owner) "f:replicas") -}}
+{{- $kept = int $live.spec.replicas -}}
+{{- end -}}
+{{- end -}}
+{{- $kept -}}
+{{- else -}}
+{{- .fleet.replicas -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The fetched files, and two that are just coming. */}}
 {{- define "segue.fleet.cacheLimit" -}}
 {{- $largest := include "segue.bytes" .fleet.sidecar.largestFile | int64 -}}
@@ -92,8 +126,8 @@
 {{- $sidecar := $fleet.sidecar -}}
 {{- $config := dict
   "pod" (dict "fleet" .name "deviceClass" $fleet.device.class)
-  "controlListen" (printf "0.0.0.0:%d" (int $sidecar.controlPort))
-  "statusListen" (printf "0.0.0.0:%d" (int $sidecar.statusPort))
+  "controlListen" (printf "%s:%d" .root.Values.listenAddress (int $sidecar.controlPort))
+  "statusListen" (printf "%s:%d" .root.Values.listenAddress (int $sidecar.statusPort))
   "tls" (dict "directory" "/tls")
   "handoffDirectory" "/run/segue"
   "serverUids" (list $fleet.server.uid)
@@ -114,8 +148,8 @@
 {{- $fleet := .fleet -}}
 {{- $server := $fleet.server -}}
 {{- $config := dict
-  "listen" (printf "0.0.0.0:%d" (int $server.port))
-  "statusListen" (printf "0.0.0.0:%d" (int $server.statusPort))
+  "listen" (printf "%s:%d" .root.Values.listenAddress (int $server.port))
+  "statusListen" (printf "%s:%d" .root.Values.listenAddress (int $server.statusPort))
   "workers" $server.workers
   "threads" $server.threads
   "device" $fleet.device.name

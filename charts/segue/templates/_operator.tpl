@@ -36,7 +36,7 @@
 {{- $lease := dict "name" (include "segue.operator.name" .) "namespace" .Release.Namespace -}}
 {{- $config := dict
   "adapter" "kubernetes"
-  "listen" "0.0.0.0:8080"
+  "listen" (printf "%s:8080" .Values.listenAddress)
   "lease" $lease
   "tls" (dict "cert" "/tls/tls.crt" "key" "/tls/tls.key" "ca" "/tls/ca.crt")
 -}}

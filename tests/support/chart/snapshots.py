@@ -15,12 +15,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 from tests.support.chart.helm import CASES, Helm, case_name
+from tests.support.chart.release import MADE
 from tests.support.chart.rendering import Body, Rendering
 from tests.support.cluster import obtain
 from tests.support.cluster.binaries import HELM
 
 FOLDER = Path(__file__).parents[2] / "integration" / "kubernetes" / "chart" / "snapshots"
-MADE = "segue.dev/made"
 VERSIONS = ("app.kubernetes.io/version", "helm.sh/chart")
 
 

@@ -33,6 +33,7 @@ BY_SCHEMA: tuple[tuple[str, str], ...] = (
     ("operator: {prometheus: {url: 'http://me:secret@prometheus'}}", "operator/prometheus/url"),
     ("operator: {uid: 0}", "operator/uid"),
     ("operator: {resources: {limit: {memory: 1Gi}}}", "limit"),
+    ("listenAddress: 127.0.0.1", "listenAddress"),
     ("crds: {enabled: 'yes'}", "crds/enabled"),
     ("tls: {mode: none}", "tls/mode"),
     ("tls: {certManager: {issuerRef: {kind: ClusterIssuer}}}", "tls/certManager/issuerRef"),
@@ -82,6 +83,13 @@ BY_TEMPLATE: tuple[tuple[str, str], ...] = (
     ("fleet: {autoscaling: {enabled: true, minReplicas: 9}}", "fleet.autoscaling.minReplicas (9)"),
     ("tls: {mode: existing}", "tlsSecret is empty"),
     ("{tls: {mode: existing}, fleet: {enabled: false}}", "operator.tlsSecret is empty"),
+    ("operator: {enabled: false}", "tls.mode chart makes an authority"),
+    ("{operator: {enabled: false}, tls: {mode: certManager}}", "tls.mode certManager makes an authority"),
+    ("operator: {namespaces: [voices]}", "operator.namespaces lacks segue-system, where fleet is"),
+    (
+        "{tls: {mode: existing}, operator: {tlsSecret: a}, fleet: {tlsSecret: b}, fleets: {gpu: {}}}",
+        "fleets.gpu.tlsSecret is empty",
+    ),
     ("operator: {fleets: {default: {namespace: speech, podSelector: {a: b}}}}", "operator.fleets.default"),
 )
 """What a schema cannot say."""

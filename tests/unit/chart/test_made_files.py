@@ -29,6 +29,7 @@ def test_the_template_is_the_crd_and_two_conditions() -> None:
 def test_a_value_is_a_line_with_its_default_and_meaning() -> None:
     text = "# One\na:\n  # -- How many.\n  b: 2\n# -- A list | of things.\nc: [x]\n"
     page = with_table("before\n<!-- begin: python -m tools.chart -->\nold\n<!-- end -->\nafter\n", text)
+    assert "| **`a`** |  | *One* |" in page
     assert "| `a.b` | `2` | How many. |" in page
     assert '| `c` | `["x"]` | A list \\| of things. |' in page
     assert page.startswith("before\n")

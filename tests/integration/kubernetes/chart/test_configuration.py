@@ -141,6 +141,15 @@ def test_the_sidecar_refuses_what_its_limits_are_not_made_for(helm: Helm, tmp_pa
     assert config.limits.voice_bytes == 2 << 30, "what `fleet` says of its file, other fleets take over"
 
 
+def test_a_cluster_with_ipv6_only_is_listened_in(helm: Helm, tmp_path: Path) -> None:
+    rendering = helm.render(TWO_FLEETS, more=("--set-string", "listenAddress=[::]"))
+    assert operator_of(rendering, tmp_path).listen == "[::]:8080"
+    for _, deployment in rendering.fleets():
+        config = sidecar_of(rendering, deployment, tmp_path)
+        assert (config.control_listen.host, config.status_listen.host) == ("::", "::")
+        assert server_of(rendering, deployment, tmp_path).listen == "[::]:8000"
+
+
 def test_the_operator_is_told_of_shared_fleets_only(helm: Helm, tmp_path: Path) -> None:
     rendering = helm.render(TWO_FLEETS)
     config = operator_of(rendering, tmp_path)

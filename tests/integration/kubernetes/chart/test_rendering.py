@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_the_rights_are_those_of_the_plain_manifests(helm: Helm) -> None:
 
 def test_the_rights_in_one_namespace_are_those_of_the_plain_manifests(helm: Helm) -> None:
     plain = [each for each in shipped(DEPLOY / "namespaced" / "rights.yaml") if each["kind"] in RIGHTS]
-    settings = ("--set", "operator.namespaces={voices}")
+    settings = ("--set", "operator.namespaces={voices},fleet.enabled=false")
     assert without_labels(of_operator(helm.render(DEFAULT, more=settings))) == without_labels(plain)
 
 
@@ -177,6 +178,45 @@ def test_both_containers_share_one_device(helm: Helm) -> None:
     assert all("claims" not in each["resources"] for each in containers(cpu).values())
 
 
+def test_recreate_does_not_inherit_how_to_roll(helm: Helm) -> None:
+    ((_, deployment),) = helm.render(DEFAULT, more=("--set", "fleet.strategy.type=Recreate")).fleets()
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_a_deployment_waits_longer_than_its_pods_may_take_to_start(rendering: Rendering) -> None:
+    for _, deployment in rendering.fleets():
+        probe = containers(deployment)["sidecar"]["startupProbe"]
+        assert deployment["spec"]["progressDeadlineSeconds"] > probe["periodSeconds"] * probe["failureThreshold"]
+
+
+def test_fleets_that_share_an_account_make_it_once(helm: Helm) -> None:
+    rendering = helm.render(DEFAULT, more=("--set", "fleet.serviceAccount.name=voices,fleets.more.replicas=1"))
+    names = [each["metadata"]["name"] for each in rendering.of("ServiceAccount")]
+    assert sorted(names) == ["segue-operator", "voices"]
+    assert {each["spec"]["template"]["spec"]["serviceAccountName"] for _, each in rendering.fleets()} == {"voices"}
+
+
+def test_a_fleet_takes_from_the_first_what_it_does_not_say(helm: Helm) -> None:
+    settings = ("--set", "fleet.fsGroup=7,fleet.server.workers=2,fleets.more.server.workers=5")
+    fleets = dict(helm.render(DEFAULT, more=settings).fleets())
+    assert fleets["more"]["spec"]["template"]["spec"]["securityContext"]["fsGroup"] == 7
+    memory = {name: containers(each)["server"]["resources"]["limits"]["memory"] for name, each in fleets.items()}
+    assert memory == {"default": "2560Mi", "more": "5632Mi"}
+
+
+def test_another_cache_volume_replaces_the_first_fleets(helm: Helm, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    claim = "{persistentVolumeClaim: {claimName: cache}}"
+    ephemeral = "{ephemeral: {volumeClaimTemplate: {spec: {}}}}"
+    values.write_text(
+        f"fleet: {{sidecar: {{cacheVolume: {claim}}}}}\nfleets: {{more: {{sidecar: {{cacheVolume: {ephemeral}}}}}}}\n",
+        encoding="utf-8",
+    )
+    fleets = dict(helm.render(values).fleets())
+    volumes = {each["name"]: each for each in fleets["more"]["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["segue-cache"].keys() == {"name", "ephemeral"}
+
+
 def test_an_autoscaler_is_not_fought_by_a_number_of_replicas(helm: Helm) -> None:
     rendering = helm.render(TWO_FLEETS)
     targets = {
@@ -209,6 +249,28 @@ def test_selectors_select_the_pods_they_are_for_and_no_others(helm: Helm) -> Non
             for key in where:
                 labels = labels[key]
             assert selected(labels) == {each["metadata"]["name"]}, kind
+
+
+# --- what is said at the end ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_the_notes_name_three_commands_about_what_is_there(helm: Helm, case: Path) -> None:
+    place = ("--namespace", "segue-system", "--values", str(case), "--dry-run=client")
+    notes = helm.run("install", "segue", str(CHART), *place).stdout.partition("NOTES:")[2]
+    commands = [line for line in notes.splitlines() if line.startswith(("  kubectl", "  segue"))]
+    assert len(commands) == 3, notes
+    services = {each["metadata"]["name"] for each in helm.render(case).of("Service")}
+    forwarded = re.findall(r"service/(\S+)", notes)
+    assert set(forwarded) <= services
+    assert bool(forwarded) == bool(dict(helm.render(case).fleets()))
+
+
+def test_the_notes_say_what_is_still_open(helm: Helm) -> None:
+    place = ("--namespace", "segue-system", "--values", str(DEFAULT), "--dry-run=client")
+    notes = helm.run("install", "segue", str(CHART), *place).stdout
+    assert "set fleet.sources" in notes
+    assert "set fleet.keysSecret" in notes
 
 
 # --- what goes with what ----------------------------------------------------------------------------------------------

@@ -151,6 +151,12 @@ def test_a_file_may_be_written_and_read_from_stdin(file: Path, tmp_path: Path) -
     assert piped.stdout == out.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_other_workloads_are_taken_too(file: Path, kind: str) -> None:
+    file.write_text(MANIFEST.replace("kind: Deployment", f"kind: {kind}"), encoding="utf-8")
+    assert documents(inject(file))[kind]["spec"]["template"]["spec"]["initContainers"]
+
+
 def test_settings_of_the_pod_go_before_ours(file: Path) -> None:
     own = "      terminationGracePeriodSeconds: 300\n      securityContext: {fsGroup: 7, runAsUser: 2000}\n"
     changed = MANIFEST.replace("      containers:\n", f"{own}      containers:\n")
