@@ -1,4 +1,7 @@
-"""What Argo CD shows of a voice: the script that is shipped, in a real Lua 5.1, over statuses of the real engine."""
+"""What Argo CD and Flux make of a voice: what is shipped for them, over statuses of the real engine.
+
+The script runs in a real Lua 5.1, as in Argo CD; the expressions in CEL, asked in the order in which Flux asks them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cel
 import pytest
 from lupa import lua51
 from ruamel.yaml import YAML
@@ -18,9 +22,31 @@ from tests.support.voices import KEY, revision, voice_document
 from segue.model import Phase
 from segue.wire import ProbePhase
 
-ARGOCD = Path(__file__).parents[3] / "deploy" / "gitops" / "argocd"
-SCRIPT = (ARGOCD / "health.lua").read_text(encoding="utf-8")
+GITOPS = Path(__file__).parents[3] / "deploy" / "gitops"
+SCRIPT = (GITOPS / "argocd" / "health.lua").read_text(encoding="utf-8")
+IN_FLUX = {
+    "Progressing": "inProgress",
+    "Suspended": "inProgress",
+    "Degraded": "failed",
+    "Healthy": "current",
+}
+"""What Flux calls it; it knows no pause."""
 V1, V2 = revision("v1"), revision("v2")
+
+
+def expressions() -> dict[str, str]:
+    """Those of the Kustomization, by what they decide."""
+    documents = YAML(typ="safe").load_all((GITOPS / "flux" / "voices.yaml").read_text(encoding="utf-8"))
+    (found,) = (each["spec"]["healthCheckExprs"] for each in documents if each["kind"] == "Kustomization")
+    (mine,) = found
+    assert (mine["apiVersion"], mine["kind"]) == ("segue.dev/v1alpha1", "VoiceModel")
+    return {name: mine[name] for name in ("inProgress", "failed", "current")}
+
+
+def flux_of(document: dict[str, Any]) -> str:
+    """The first that holds."""
+    held = (name for name, text in expressions().items() if cel.evaluate(text, document))
+    return next(held, "inProgress")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +58,11 @@ class Health:
 
 
 def health_of(document: dict[str, Any]) -> Health:
-    """Run it as Argo CD does: `obj` is the resource, nothing else is there."""
+    """Run it as Argo CD does: `obj` is the resource, nothing else is there. Flux must mean the same."""
     lua = lua51.LuaRuntime(unpack_returned_tuples=True)
     lua.globals().obj = lua.table_from(document, recursive=True)
     found = lua.execute(SCRIPT)
+    assert flux_of({"status": {}, **document}) == IN_FLUX[found.status]
     return Health(found.status, found.message)
 
 
@@ -135,5 +162,5 @@ def test_a_voice_that_no_pod_serves_is_degraded() -> None:
 
 
 def test_the_settings_of_argo_cd_hold_the_same_script() -> None:
-    settings = YAML(typ="safe").load((ARGOCD / "argocd-cm.yaml").read_text(encoding="utf-8"))
+    settings = YAML(typ="safe").load((GITOPS / "argocd" / "argocd-cm.yaml").read_text(encoding="utf-8"))
     assert settings["data"]["resource.customizations.health.segue.dev_VoiceModel"] == SCRIPT
