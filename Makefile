@@ -4,18 +4,19 @@
 #   make test           all tests that need no cluster, two at a time   (JOBS=1: one after the other)
 #   make integration    the operator against a real kube-apiserver, which it builds the first time
 #   make cluster        such an API server for yourself, until Ctrl-C   (ARGS=--help)
+#   make snapshots      write the snapshots of the chart's renderings anew; review them with git diff
 #   make check          format, lint, types, import layers, generated files
 #   make bench          the measured promises -> build/bench/*.json   (ONLY=swap for one, SHORT=1 for CI's short form)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test integration cluster check format bench lock generate clean
+.PHONY: help setup demo test integration cluster snapshots check format bench lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
 JOBS ?= 2
-SOURCES := core engines server sidecar operator cli tests bench training
+SOURCES := core engines server sidecar operator cli tests bench training tools
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,6 +39,9 @@ integration: setup
 cluster: setup
 	@$(BIN)/python -m tests.support.cluster $(ARGS)
 
+snapshots: setup
+	$(BIN)/python -m tests.support.chart.snapshots
+
 check: setup
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
@@ -45,6 +49,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/segue crd --check
 	$(BIN)/python -m segue.model.reference --check
+	$(BIN)/python -m tools.chart --check
 
 format: setup
 	$(BIN)/ruff format $(SOURCES)
@@ -53,6 +58,7 @@ format: setup
 generate: setup
 	$(BIN)/segue crd
 	$(BIN)/python -m segue.model.reference
+	$(BIN)/python -m tools.chart
 
 bench: setup
 	$(BIN)/python -m bench $(ONLY) $(if $(SHORT),--short) --out build/bench

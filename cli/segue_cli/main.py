@@ -42,6 +42,7 @@ COMMANDS: dict[str, str] = {
     "validate": "segue_cli.commands.files:validate",
     "pin": "segue_cli.commands.files:pin",
     "crd": "segue_cli.commands.files:crd",
+    "inject": "segue_cli.inject.command:inject",
     "keygen": "segue_cli.commands.bundle:keygen",
     "pack": "segue_cli.commands.bundle:pack",
     "sign": "segue_cli.commands.bundle:sign",

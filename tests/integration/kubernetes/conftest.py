@@ -1,4 +1,4 @@
-"""The cluster that all tests here share.
+"""The cluster that all tests here share; helm, which some need, is had at the same time.
 
 Programs are built or downloaded after collection and not in the fixture: that takes minutes once, and a test's timeout
 counts its fixtures.
@@ -8,27 +8,36 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from tests.support.cluster import ClusterUnavailable, NoBinary, TestCluster, obtain, open_cluster
-from tests.support.cluster.binaries import CONTROL_PLANE
+from tests.support.cluster.binaries import CONTROL_PLANE, HELM
 from tests.support.cluster.cluster import KUBECONFIG
 
-_MISSING = pytest.StashKey[str]()
+_MISSING = pytest.StashKey[str | None]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Have the programs at hand before the first test, saying what takes so long."""
-    wanted = any("cluster" in getattr(item, "fixturenames", ()) for item in session.items)
-    if not wanted or session.config.option.collectonly or os.environ.get(KUBECONFIG):
+    if session.config.option.collectonly:
         return
+    fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "cluster" in fixtures and not os.environ.get(KUBECONFIG):
+        session.config.stash[_MISSING] = _fetch(session, CONTROL_PLANE)
+    if "helm" in fixtures:
+        _fetch(session, (HELM,))  # its fixture looks again, and says what is missing
+
+
+def _fetch(session: pytest.Session, names: Sequence[str]) -> str | None:
+    """Have programs at hand; what was tried where one cannot be had."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     try:
-        for name in CONTROL_PLANE:
+        for name in names:
             obtain(name, say=reporter.write_line if reporter else lambda line: None)
     except NoBinary as error:
-        session.config.stash[_MISSING] = str(error)
+        return str(error)
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.cluster.binaries import CONTROL_PLANE, NoBinary, Origins, obtain
+from tests.support.cluster.binaries import CONTROL_PLANE, HELM, NoBinary, obtain
 from tests.support.cluster.cluster import ClusterUnavailable, open_cluster
 
 EXAMPLES = """\
@@ -46,10 +46,9 @@ def main() -> int:
 
 
 def prepare() -> None:
-    """Have every program at hand, with a line for each."""
-    origins = Origins()
-    for name in CONTROL_PLANE:
-        say(f"{name}: {obtain(name, origins=origins, say=say)}")
+    """Have every program at hand, helm too, with a line for each."""
+    for name in (*CONTROL_PLANE, HELM):
+        say(f"{name}: {obtain(name, say=say)}")
 
 
 def up(kubeconfig: Path | None) -> None:

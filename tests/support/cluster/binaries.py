@@ -1,8 +1,8 @@
-"""Where the programs of a control plane come from: given, cached, or got once and then cached.
+"""Where the programs of a control plane, and helm, come from: given, cached, or got once and then cached.
 
 The order is `$KUBEBUILDER_ASSETS` (the folder that controller-runtime's tests use), PATH, a cache outside the checkout,
-`go build` of `tools/kubernetes`, the official download; etcd, which no Go module of ours holds, comes from the package
-of the distribution instead. The cache is keyed by go.sum: another version of Kubernetes is another folder.
+`go build` of a module below `tools/`, the official download; etcd, which no Go module of ours holds, comes from the
+package of the distribution instead. The cache is keyed by go.sum: another version is another folder.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,9 +25,9 @@ from pathlib import Path
 import httpx
 
 ETCD = "etcd"
+HELM = "helm"
 CONTROL_PLANE = (ETCD, "kube-apiserver", "kube-controller-manager", "kubectl")
-GO_MODULE = Path(__file__).parents[3] / "tools" / "kubernetes"
-OFFICIAL = "https://dl.k8s.io/release"
+TOOLS = Path(__file__).parents[3] / "tools"
 GIVEN_BY = "KUBEBUILDER_ASSETS"
 
 _BUILD_LIMIT_S = 3600
@@ -40,6 +41,54 @@ class NoBinary(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """Whose program it is: how its modules, its build and its downloads are called.
+
+    Attributes
+    ----------
+    folder
+        Of our module below `tools/`, and of the cache.
+    module
+        The Go module whose version is pinned; programs are packages below it.
+    version_variable
+        What the linker writes the version into.
+    official
+        URL below which the downloads are.
+    file, digest_suffix
+        What is downloaded, with `{version}`, `{machine}` and `{name}`, and where its sha256 is.
+    member
+        The program inside an archive; empty: the file is the program.
+    """
+
+    folder: str
+    module: str
+    version_variable: str
+    official: str
+    file: str
+    digest_suffix: str
+    member: str = ""
+
+
+KUBERNETES = Project(
+    folder="kubernetes",
+    module="k8s.io/kubernetes",
+    version_variable="k8s.io/component-base/version.gitVersion",
+    official="https://dl.k8s.io/release",
+    file="{version}/bin/linux/{machine}/{name}",
+    digest_suffix=".sha256",
+)
+HELM_PROJECT = Project(
+    folder="helm",
+    module="helm.sh/helm/v4",
+    version_variable="helm.sh/helm/v4/internal/version.version",
+    official="https://get.helm.sh",
+    file="helm-{version}-linux-{machine}.tar.gz",
+    digest_suffix=".sha256",
+    member="linux-{machine}/{name}",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Origins:
     """Everything outside this package that a search looks at.
 
@@ -48,15 +97,27 @@ class Origins:
     store
         The cache, one folder for each go.sum below it.
     official
-        URL below which `VERSION/bin/OS/ARCH/NAME` is served.
+        URL below which the project's downloads are.
     environment
         PATH, `KUBEBUILDER_ASSETS`, and what `go` and `apt-get` see.
     """
 
-    go_module: Path = GO_MODULE
-    store: Path = field(default_factory=lambda: _cache_root() / "kubernetes")
-    official: str = OFFICIAL
+    project: Project = KUBERNETES
+    go_module: Path = TOOLS / KUBERNETES.folder
+    store: Path = field(default_factory=lambda: _cache_root() / KUBERNETES.folder)
+    official: str = KUBERNETES.official
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @classmethod
+    def of(cls, name: str) -> Origins:
+        """Those of a program on this machine."""
+        project = HELM_PROJECT if name == HELM else KUBERNETES
+        return cls(
+            project=project,
+            go_module=TOOLS / project.folder,
+            store=_cache_root() / project.folder,
+            official=project.official,
+        )
 
     @property
     def cache(self) -> Path:
@@ -65,10 +126,11 @@ class Origins:
 
     @property
     def version(self) -> str:
-        """Of Kubernetes, as go.mod pins it: `v1.34.4`."""
-        match = re.search(r"k8s\.io/kubernetes (v\S+)", (self.go_module / "go.mod").read_text(encoding="utf-8"))
+        """Of the project, as go.mod pins it: `v1.34.4`."""
+        pinned = rf"{re.escape(self.project.module)} (v\S+)"
+        match = re.search(pinned, (self.go_module / "go.mod").read_text(encoding="utf-8"))
         if match is None:
-            raise ValueError(f"{self.go_module / 'go.mod'} requires no k8s.io/kubernetes")
+            raise ValueError(f"{self.go_module / 'go.mod'} requires no {self.project.module}")
         return match[1]
 
 
@@ -80,7 +142,7 @@ def obtain(name: str, *, origins: Origins | None = None, say: Say = lambda line:
     NoBinary
         Nothing worked.
     """
-    origins = origins or Origins()
+    origins = origins or Origins.of(name)
     if (found := find(name, origins)) is not None:
         return found
     with _only_one(origins.cache):
@@ -118,8 +180,8 @@ def _build(name: str, origins: Origins, scratch: Path, say: Say) -> Path:
     if go is None:
         raise NoBinary("no go in PATH to build it with")
     say(f"{name}: building {origins.version} (minutes, once)")
-    flags = f"-s -w -X k8s.io/component-base/version.gitVersion={origins.version}"
-    package = f"k8s.io/kubernetes/cmd/{name}"
+    flags = f"-s -w -X {origins.project.version_variable}={origins.version}"
+    package = f"{origins.project.module}/cmd/{name}"
     command = [go, "build", "-trimpath", "-ldflags", flags, "-o", str(scratch / name), package]
     _run(command, environment={**origins.environment, "CGO_ENABLED": "0"}, folder=origins.go_module)
     return scratch / name
@@ -127,14 +189,20 @@ def _build(name: str, origins: Origins, scratch: Path, say: Say) -> Path:
 
 def _download(name: str, origins: Origins, scratch: Path, say: Say) -> Path:
     """The official binary, checked against the digest that is published beside it."""
-    machine = _MACHINES.get(platform.machine(), platform.machine())
-    url = f"{origins.official}/{origins.version}/bin/linux/{machine}/{name}"
+    project, machine = origins.project, _MACHINES.get(platform.machine(), platform.machine())
+    names = {"version": origins.version, "machine": machine, "name": name}
+    url = f"{origins.official}/{project.file.format(**names)}"
     say(f"{name}: downloading {url}")
+    _fetch(url, scratch / name, digest_url=url + project.digest_suffix)
+    return _taken_out(scratch / name, project.member.format(**names)) if project.member else scratch / name
+
+
+def _fetch(url: str, target: Path, *, digest_url: str) -> None:
     digest = hashlib.sha256()
     try:
         with httpx.Client(follow_redirects=True, timeout=30) as client:
-            expected = client.get(f"{url}.sha256").raise_for_status().text.split()[0]
-            with client.stream("GET", url) as response, (scratch / name).open("wb") as file:
+            expected = client.get(digest_url).raise_for_status().text.split()[0]
+            with client.stream("GET", url) as response, target.open("wb") as file:
                 for chunk in response.raise_for_status().iter_bytes():
                     digest.update(chunk)
                     file.write(chunk)
@@ -142,7 +210,16 @@ def _download(name: str, origins: Origins, scratch: Path, say: Say) -> Path:
         raise NoBinary(f"{url} cannot be downloaded: {type(error).__name__} {error}") from error
     if digest.hexdigest() != expected:
         raise NoBinary(f"{url} has sha256 {digest.hexdigest()}, but {expected} is published")
-    return scratch / name
+
+
+def _taken_out(archive: Path, member: str) -> Path:
+    """One file of an archive, in its place."""
+    try:
+        with tarfile.open(archive) as opened, tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+            opened.extract(member, folder, filter="data")
+            return (Path(folder) / member).replace(archive)
+    except (KeyError, tarfile.TarError, OSError) as error:
+        raise NoBinary(f"{archive.name} holds no {member}: {error}") from error
 
 
 def _package(name: str, origins: Origins, scratch: Path, say: Say) -> Path:

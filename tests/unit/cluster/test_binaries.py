@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
 import os
+import platform
+import tarfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
-from tests.support.cluster.binaries import GIVEN_BY, NoBinary, Origins, find, obtain
+from tests.support.cluster.binaries import GIVEN_BY, HELM, HELM_PROJECT, NoBinary, Origins, find, obtain
 from typing_extensions import override
 
 NAME = "kube-apiserver"
 CONTENT = b"#!/bin/sh\necho downloaded\n"
 VERSION = "v1.34.4"
+HELM_VERSION = "v4.3.1"
+MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 class Mirror:
@@ -152,5 +158,54 @@ def test_without_a_package_the_way_out_is_said(origins: Origins) -> None:
         obtain("etcd", origins=origins)
 
 
-def test_the_pinned_version_is_read_from_the_real_module() -> None:
+def test_the_pinned_versions_are_read_from_the_real_modules() -> None:
     assert Origins().version == VERSION
+    assert Origins.of(HELM).version == HELM_VERSION
+    assert Origins.of(HELM).cache != Origins().cache
+
+
+# --- helm: a project of its own, and an archive ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def helm_origins(origins: Origins) -> Origins:
+    """The same empty machine, asked for helm."""
+    (origins.go_module / "go.mod").write_text(f"module tools\nrequire helm.sh/helm/v4 {HELM_VERSION}\n")
+    return dataclasses.replace(origins, project=HELM_PROJECT)
+
+
+def archive(member: str) -> bytes:
+    """A tar.gz with the program at a place in it."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as made:
+        entry = tarfile.TarInfo(member)
+        entry.size = len(CONTENT)
+        made.addfile(entry, io.BytesIO(CONTENT))
+    return stream.getvalue()
+
+
+def publish_archive(mirror: Mirror, content: bytes) -> None:
+    name = f"helm-{HELM_VERSION}-linux-{MACHINE}.tar.gz"
+    mirror.files = {name: content, f"{name}.sha256": hashlib.sha256(content).hexdigest().encode()}
+
+
+def test_go_builds_helm_from_its_own_module(helm_origins: Origins, tmp_path: Path) -> None:
+    out = 'while [ "$1" != -o ]; do flags="$flags $1"; shift; done; echo "$flags $3" > "$2"'
+    program(tmp_path / "bin", "go", script=out)
+    built = obtain(HELM, origins=helm_origins).read_text()
+    assert built.endswith("helm.sh/helm/v4/cmd/helm\n")
+    assert f"helm.sh/helm/v4/internal/version.version={HELM_VERSION}" in built
+
+
+def test_helm_is_taken_out_of_its_archive(helm_origins: Origins, mirror: Mirror) -> None:
+    publish_archive(mirror, archive(f"linux-{MACHINE}/helm"))
+    path = obtain(HELM, origins=helm_origins)
+    assert path.read_bytes() == CONTENT
+    assert os.access(path, os.X_OK)
+
+
+def test_an_archive_without_helm_is_refused_and_leaves_nothing(helm_origins: Origins, mirror: Mirror) -> None:
+    publish_archive(mirror, archive("README"))
+    with pytest.raises(NoBinary, match="holds no linux-"):
+        obtain(HELM, origins=helm_origins)
+    assert [path.name for path in helm_origins.cache.iterdir()] == [".lock"]

@@ -1,4 +1,4 @@
-"""A machine without a control plane skips, unless it was told that it must not."""
+"""A machine without a control plane or without helm skips, unless it was told that it must not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-TEST = "tests/integration/kubernetes/test_crd.py::test_the_crd_is_established_and_structural"
+FOLDER = "tests/integration/kubernetes"
+TESTS = {
+    "etcd": f"{FOLDER}/test_crd.py::test_the_crd_is_established_and_structural",
+    "helm": f"{FOLDER}/chart/test_rendering.py::test_lint_has_nothing_to_say[default]",
+}
 
 
+@pytest.mark.parametrize("program", list(TESTS))
 @pytest.mark.parametrize(
     ("required", "code", "outcome"), [("aac", 0, "1 skipped"), ("aac,cluster", 1, "1 error")], ids=["free", "required"]
 )
-def test_without_programs(tmp_path: Path, required: str, code: int, outcome: str) -> None:
+def test_without_programs(tmp_path: Path, program: str, required: str, code: int, outcome: str) -> None:
     environment = {
         "PATH": str(tmp_path),
         "HOME": str(tmp_path),
@@ -24,7 +29,7 @@ def test_without_programs(tmp_path: Path, required: str, code: int, outcome: str
         "SEGUE_REQUIRE": required,
         "HTTPS_PROXY": "http://127.0.0.1:9",
     }
-    pytest_arguments = ["-q", "-p", "no:cacheprovider", TEST]
+    pytest_arguments = ["-q", "-p", "no:cacheprovider", TESTS[program]]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *pytest_arguments],
         cwd=ROOT,
@@ -36,4 +41,4 @@ def test_without_programs(tmp_path: Path, required: str, code: int, outcome: str
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert outcome in done.stdout
-    assert "no etcd: not in $KUBEBUILDER_ASSETS, PATH" in done.stdout
+    assert f"no {program}: not in $KUBEBUILDER_ASSETS, PATH" in done.stdout

@@ -1,0 +1,4 @@
+"""Makes the files of the chart that follow from others: CRD template, schema of the values, table of the values.
+
+Start at `__main__.py`. Outside the packages, because nobody needs it who does not change the chart.
+"""
