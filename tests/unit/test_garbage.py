@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import weakref
 
-from segue.garbage import MIDDLE, OLD, YOUNG, settle_garbage
+import pytest
+
+from segue.garbage import MIDDLE, OLD, YOUNG, collect_in_quiet, settle_garbage
 
 
 def test_what_is_there_is_never_walked_again_and_what_comes_seldom() -> None:
@@ -17,3 +21,51 @@ def test_what_is_there_is_never_walked_again_and_what_comes_seldom() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+class Knot:
+    """Something that only a collection finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize(("quiet", "at_the_latest"), [(True, 1000), (False, 3)])
+def test_knots_go_in_a_quiet_moment_and_at_the_latest_after_a_while(quiet: bool, at_the_latest: int) -> None:
+    async def story() -> None:
+        knot = weakref.ref(Knot())
+        collecting = asyncio.create_task(collect_in_quiet(lambda: quiet, every_s=0.001, at_the_latest=at_the_latest))
+        async with asyncio.timeout(10):
+            while knot() is not None:  # noqa: ASYNC110 - nobody tells of a collection
+                await asyncio.sleep(0.001)
+        collecting.cancel()
+
+    gc.disable()
+    try:
+        asyncio.run(story())
+    finally:
+        gc.enable()
+
+
+def test_nothing_is_collected_while_a_pause_would_hurt() -> None:
+    async def story() -> None:
+        knot, rounds = weakref.ref(Knot()), 0
+
+        def busy() -> bool:
+            nonlocal rounds
+            rounds += 1
+            return False
+
+        collecting = asyncio.create_task(collect_in_quiet(busy, every_s=0.001, at_the_latest=1000))
+        async with asyncio.timeout(10):
+            while rounds < 5:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.001)
+        assert knot() is not None
+        collecting.cancel()
+
+    gc.disable()
+    try:
+        asyncio.run(story())
+    finally:
+        gc.enable()
+        gc.collect()

@@ -19,6 +19,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
@@ -220,7 +221,7 @@ class _Connection:
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, *, host: str, lull: Lull) -> None:
         self._sock, self._loop, self._host, self._lull = sock, loop, host, lull
         self._fd = sock.fileno()
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._pending: deque[_Pending] = deque()
         self._free: list[asyncio.Future[None]] = []
         self._writing = False
@@ -328,10 +329,11 @@ class _Connection:
         self._parser.feed_data(data)
 
     def _fail(self, message: str) -> None:
-        """Nothing more can come."""
+        """Nothing more can come. The parser goes: it knows us, and full collections, which would find it, are rare."""
         if self.usable:
             self.usable = False
             self._loop.remove_reader(self._fd)
+            self._parser = None
         while self._pending:
             pending = self._pending.popleft()
             if not pending.future.done():
@@ -360,12 +362,13 @@ class _Connection:
         if not self._pending:
             return
         pending = self._pending.popleft()
-        pending.status, pending.received_ns = self._parser.get_status_code(), time.time_ns()
+        parser = self._parser
+        pending.status, pending.received_ns = parser.get_status_code(), time.time_ns()
         if pending.is_wait and self._pending and pending.status == httpx.codes.NOT_MODIFIED:
             self._lull.call(partial(_resolve, pending.future))
         else:
             _resolve(pending.future)
-        if not self._parser.should_keep_alive():
+        if not parser.should_keep_alive():
             self._fail("the sidecar closed the connection")
         elif not self._pending:
             self._tell_free()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from segue.control import SidecarClient
 from segue.errors import CommandRefused, ControlUnreachable, InvalidCommand, SegueError
+from segue.garbage import collect_in_quiet
 from segue.model import VoiceModel
 from segue.rollout import Command, DropRevision, EnsureRevision, Event, PodView, SetPointer, speaks
 from segue.rollout.observe import Standing
@@ -160,6 +161,7 @@ class SidecarFleet:
         try:
             async with asyncio.TaskGroup() as group:
                 self._running = group
+                group.create_task(collect_in_quiet(lambda: not self._followed), name="garbage")
                 for pod in self.pods.values():
                     self._begin(pod, group)
                 await asyncio.get_running_loop().create_future()

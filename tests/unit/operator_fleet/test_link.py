@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -233,6 +234,23 @@ def test_a_connection_that_the_sidecar_closed_is_replaced(tmp_path: Path) -> Non
             await link.exchange(call("/last"))
             assert (await link.exchange(call("/echo", content=b"x"))).content == b"x"
             assert len(set(peer.connections)) == 2
+
+    asyncio.run(story())
+
+
+def test_a_closed_connection_is_freed_without_a_collection(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with served(tmp_path, Peer()) as url, linked(url, tmp_path) as link:
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(3):
+                    await link.exchange(call("/echo"))
+                    link.rest()
+                await asyncio.sleep(0.05)
+                assert not [each for each in gc.get_objects() if type(each).__name__ == "_Connection"]
+            finally:
+                gc.enable()
 
     asyncio.run(story())
 
