@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bench.simulated.tls_server import resolve
 from segue.errors import CommandRefused, Conflict, NotFound, NotReady, StaleFence
 from segue.wire import (
     WIRE_VERSION,
@@ -78,7 +79,7 @@ class SimulatedPod:
         if self.etag == etag and wait_s > 0:
             ended = more()  # one future for news, for another call, and for the clock
             self._waiting.append(ended)
-            timer = asyncio.get_running_loop().call_later(wait_s, _resolve, ended)
+            timer = asyncio.get_running_loop().call_later(wait_s, resolve, ended)
             try:
                 await ended
             finally:
@@ -217,15 +218,10 @@ class SimulatedPod:
         self.version += 1
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            _resolve(each)
+            resolve(each)
 
     def _later(self, between_s: tuple[float, float], act: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(random.uniform(*between_s), act)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 Refusal = CommandRefused

@@ -123,14 +123,15 @@ async def _until(sock: ssl.SSLSocket, act: Callable[[], _Done]) -> _Done:
 
 async def _ready(add: Callable[..., None], remove: Callable[[int], object], fd: int) -> None:
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    add(fd, _resolve, ready)
+    add(fd, resolve, ready)
     try:
         await ready
     finally:
         remove(fd)
 
 
-def _resolve(future: asyncio.Future[None]) -> None:
+def resolve(future: asyncio.Future[None]) -> None:
+    """Whoever waits goes on; once is enough."""
     if not future.done():
         future.set_result(None)
 
@@ -180,7 +181,7 @@ class _Conversation:
 
     def _tell(self) -> None:
         if self._news is not None:
-            _resolve(self._news)
+            resolve(self._news)
 
     def _on_readable(self) -> None:
         try:

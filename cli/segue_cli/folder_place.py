@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 POLL_S = 20.0
 RETRY_S = 0.5
-UNREAD_S = 2.0
-"""A file that was just written is read within a second: so long a voice that nobody knows may still come."""
+UNREAD_S, UNREAD_RETRY_S = 2.0, 0.1
+"""A file that was just written is read within a second: a voice that nobody knows is asked for so long, so often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class FolderPlace:
                 if time.monotonic() >= unread_until:
                     raise
                 yield None
-                time.sleep(min(RETRY_S, left_s) / 5)
+                time.sleep(min(UNREAD_RETRY_S, left_s))
                 continue
             version = int(voice["version"])
             yield voice

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,6 +23,17 @@ def test_what_is_there_is_never_walked_again_and_what_comes_seldom() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+@contextlib.contextmanager
+def collections_by_hand() -> Iterator[None]:
+    """Nothing is collected but what is collected on purpose; afterwards everything is."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 class Knot:
@@ -40,11 +53,8 @@ def test_knots_go_in_a_quiet_moment_and_at_the_latest_after_a_while(quiet: bool,
                 await asyncio.sleep(0.001)
         collecting.cancel()
 
-    gc.disable()
-    try:
+    with collections_by_hand():
         asyncio.run(story())
-    finally:
-        gc.enable()
 
 
 def test_nothing_is_collected_while_a_pause_would_hurt() -> None:
@@ -63,9 +73,5 @@ def test_nothing_is_collected_while_a_pause_would_hurt() -> None:
         assert knot() is not None
         collecting.cancel()
 
-    gc.disable()
-    try:
+    with collections_by_hand():
         asyncio.run(story())
-    finally:
-        gc.enable()
-        gc.collect()
