@@ -65,8 +65,8 @@ class Setting:
 
     Attributes
     ----------
-    address
-        Where the API server listens.
+    address, port
+        Where the API server listens; without a port, on one that is free.
     controllers
         Those that run.
     api_server
@@ -74,6 +74,7 @@ class Setting:
     """
 
     address: str = HOST
+    port: int | None = None
     controllers: Sequence[str] = CONTROLLERS
     api_server: Sequence[str] = ("--endpoint-reconciler-type=none",)
 
@@ -181,7 +182,8 @@ def _answers(child: Child, client: httpx.Client, path: str) -> bool | None:
 
 def _laid_out(programs: Programs, directory: Path, leash: Leash, setting: Setting) -> ControlPlane:
     """Certificates, configuration and arguments; nothing runs yet."""
-    etcd_port, peer_port, api_port = free_ports(3)
+    etcd_port, peer_port, free_port = free_ports(3)
+    api_port = setting.port or free_port
     authority = Authority.create()
     server = f"https://{setting.address}:{api_port}"
     _write_credentials(directory, authority, server, setting.address)

@@ -123,6 +123,8 @@ class Child:
 
     def tail(self, size_bytes: int = 3000) -> str:
         """The end of its log."""
+        if not self._log.exists():
+            return ""
         return self._log.read_bytes()[-size_bytes:].decode(errors="replace")
 
     def _end(self, how: signal.Signals) -> None:

@@ -19,6 +19,7 @@ KUBELET_FOLDER = Path("/var/lib/kubelet")
 
 SETTING = Setting(
     address=ADDRESS,
+    port=6443,
     controllers=("*",),
     api_server=(
         f"--advertise-address={ADDRESS}",

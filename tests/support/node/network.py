@@ -15,6 +15,7 @@ from tests.support.node.packages import program
 ADDRESS = "10.200.0.2"
 PODS = "10.244.0.0/16"
 POD_RANGE = "10.244.0.0/24"
+GATEWAY = "10.244.0.1"
 SERVICES = "10.96.0.0/16"
 INTERFACE = "node0"
 

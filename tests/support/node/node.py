@@ -60,6 +60,11 @@ class Node:
         with self.plane.admin.client() as api:
             wait_for(lambda: self._is_ready(api), within_s=READY_WITHIN_S, what="the node is Ready")
 
+    def end(self) -> None:
+        """End them. Containers go with the namespaces, so nothing has to be in good order."""
+        for child in (*self._beside, self.runtime.process):
+            child.kill()
+
     @property
     def _beside(self) -> tuple[Child, ...]:
         return (self.kubelet, self.kube_proxy, self.scheduler)
@@ -139,11 +144,18 @@ def open_node(folder: Path, *, say: Say = lambda line: None) -> Iterator[Node]:
             scheduler=kubernetes.kube_scheduler(found["kube-scheduler"], plane),
         )
         try:
-            node.start()
-        except (ProcessEnded, TimeoutError) as error:
-            raise NodeUnavailable(f"the node did not come up: {error}\n{node.kubelet.tail()}") from error
-        pause = folder / "pause.tar"
-        write_pause_image(busybox, pause)
-        node.load([pause])
-        say(f"the node is Ready after {time.monotonic() - started:.1f} s")
-        yield node
+            _bring_up(node, busybox, folder)
+            say(f"the node is Ready after {time.monotonic() - started:.1f} s")
+            yield node
+        finally:
+            node.end()
+
+
+def _bring_up(node: Node, busybox: Path, folder: Path) -> None:
+    try:
+        node.start()
+    except (ProcessEnded, TimeoutError) as error:
+        raise NodeUnavailable(f"the node did not come up: {error}\n{node.kubelet.tail()}") from error
+    pause = folder / "pause.tar"
+    write_pause_image(busybox, pause)
+    node.load([pause])
