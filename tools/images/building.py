@@ -109,66 +109,79 @@ def build(
     if unknown := [name for name in images if name not in IMAGES]:
         raise ImageError(f"there is no image {unknown[0]}; there are {', '.join(IMAGES)}")
     store = store or Store()
-    output.mkdir(parents=True, exist_ok=True)
     with store.alone():
         chosen = choose_engine(engine, storage=store.storage)
         found = Bases(engine=chosen, store=store, say=say, refresh=refresh).find(base)
+        workshop = Workshop(engine=chosen, store=store, output=output, say=say)
         built = {}
-        for name in images:
-            recipe = Recipe(name=name)
-            wish = Wish(
-                recipe=recipe,
-                revision=Revision.of(recipe),
-                base=found,
-                tag=tag or version(),
-                source=source,
-                engine=chosen.name,
+        for recipe in (Recipe(name=name) for name in images):
+            revision = Revision.of(recipe)
+            built[recipe.name] = workshop.obtain(
+                Wish(
+                    recipe=recipe,
+                    revision=revision,
+                    base=found,
+                    tag=tag or version(),
+                    source=source,
+                    engine=chosen.name,
+                )
             )
-            built[name] = _obtain(wish, chosen, store, output, say)
     (output / "report.json").write_text(as_json(built), encoding="utf-8")
     return built
 
 
-def _obtain(wish: Wish, engine: Engine, store: Store, output: Path, say: Say) -> BuiltImage:
-    name = wish.recipe.name
-    folder = store.built(name, wish.key)
-    if cached := folder.exists():
-        say(f"{name}: nothing changed, taken from {folder}")
-        os.utime(folder)
-    else:
-        with store.filling(folder) as scratch:
-            _make(wish, engine, scratch, output / f"{name}.log", say)
-        store.let_go(name)
-    facts = Facts(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
-    archive, sbom = output / f"{name}.tar", output / f"{name}.cdx.json"
-    _place(folder / _ARCHIVE, archive)
-    _place(folder / _SBOM, sbom)
-    return BuiltImage(facts=facts, archive=archive, sbom=sbom, cached=cached)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where wishes come true: an engine, a cache, and a folder for what is asked for."""
+
+    engine: Engine
+    store: Store
+    output: Path
+    say: Say
+
+    def obtain(self, wish: Wish) -> BuiltImage:
+        """The image, built unless an earlier build of the same inputs is there."""
+        name = wish.recipe.name
+        self.output.mkdir(parents=True, exist_ok=True)
+        folder = self.store.built(name, wish.key)
+        if cached := folder.exists():
+            self.say(f"{name}: nothing changed, taken from {folder}")
+            os.utime(folder)
+        else:
+            with self.store.filling(folder) as scratch:
+                self._make(wish, scratch)
+            self.store.let_go(name)
+        facts = Facts(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
+        archive, sbom = self.output / f"{name}.tar", self.output / f"{name}.cdx.json"
+        _place(folder / _ARCHIVE, archive)
+        _place(folder / _SBOM, sbom)
+        return BuiltImage(facts=facts, archive=archive, sbom=sbom, cached=cached)
+
+    def _make(self, wish: Wish, folder: Path) -> None:
+        """Fill a folder of the cache."""
+        started, name, archive = time.monotonic(), wish.recipe.name, folder / _ARCHIVE
+        self.say(f"{name}: {self.engine.name} builds it upon {wish.base.name}")
+        with tempfile.TemporaryDirectory() as lent:
+            runner = LoggedRunner(label=name, log=self.output / f"{name}.log", say=self.say)
+            self.engine.build(_order(wish, Path(lent)), runner)
+        self.say(f"{name}: writing the archive")
+        self.engine.save(wish.name, archive)
+        facts, sbom = _look_at(archive, wish, seconds=time.monotonic() - started)
+        (folder / _SBOM).write_text(sbom, encoding="utf-8")
+        (folder / _FACTS).write_text(json.dumps(asdict(facts), indent=1), encoding="utf-8")
+        self.say(f"{name}: {facts.seconds:.0f} s")
 
 
-def _make(wish: Wish, engine: Engine, folder: Path, log: Path, say: Say) -> None:
-    """Fill a folder of the cache."""
-    started = time.monotonic()
-    name = wish.recipe.name
-    say(f"{name}: {engine.name} builds it upon {wish.base.name}")
-    with tempfile.TemporaryDirectory() as lent:
-        order = Order(
-            name=wish.name,
-            dockerfile=wish.recipe.dockerfile,
-            context=wish.recipe.root,
-            arguments=wish.arguments,
-            pip=read_settings(os.environ),
-            lent=Path(lent),
-            time=wish.revision.time,
-        )
-        engine.build(order, LoggedRunner(label=name, log=log, say=say))
-    archive = folder / _ARCHIVE
-    say(f"{name}: writing the archive")
-    engine.save(wish.name, archive)
-    facts, sbom = _look_at(archive, wish, seconds=time.monotonic() - started)
-    (folder / _SBOM).write_text(sbom, encoding="utf-8")
-    (folder / _FACTS).write_text(json.dumps(asdict(facts), indent=1), encoding="utf-8")
-    say(f"{name}: {facts.seconds:.0f} s")
+def _order(wish: Wish, lent: Path) -> Order:
+    return Order(
+        name=wish.name,
+        dockerfile=wish.recipe.dockerfile,
+        context=wish.recipe.root,
+        arguments=wish.arguments,
+        pip=read_settings(os.environ),
+        lent=lent,
+        time=wish.revision.time,
+    )
 
 
 def _look_at(archive: Path, wish: Wish, *, seconds: float) -> tuple[Facts, str]:

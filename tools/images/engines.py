@@ -194,8 +194,15 @@ class Buildah:
         return {**os.environ, "TMPDIR": str(scratch)}
 
 
-def choose_engine(wanted: str, *, storage: Path) -> Engine:
+def choose_engine(wanted: str, *, storage: Path, user: int | None = None) -> Engine:
     """The engine of that name; with `auto`, the first that works here.
+
+    Parameters
+    ----------
+    storage
+        For an engine that keeps its layers where it is told to.
+    user
+        Id of who runs it; the process's unless given.
 
     Raises
     ------
@@ -205,7 +212,7 @@ def choose_engine(wanted: str, *, storage: Path) -> Engine:
     probes: dict[str, Callable[[], Engine | str]] = {
         "docker": _docker,
         "podman": _podman,
-        "buildah": lambda: _buildah(storage),
+        "buildah": lambda: _buildah(storage, os.geteuid() if user is None else user),
     }
     if wanted != "auto" and wanted not in probes:
         raise NoEngine(f"no engine is called {wanted}; there are {', '.join(ENGINES)}, and auto")
@@ -234,10 +241,10 @@ def _podman() -> Engine | str:
     return Podman()
 
 
-def _buildah(storage: Path) -> Engine | str:
+def _buildah(storage: Path, user: int) -> Engine | str:
     if shutil.which("buildah") is None:
         return "buildah is not in PATH (package buildah)"
-    if os.geteuid() != 0:
+    if user != 0:
         return "buildah builds here as root only: run it with sudo, or install docker or podman"
     drivers = [Buildah(storage=storage / driver, driver=driver) for driver in ("overlay", "vfs")]
     return next((one for one in drivers if one.works()), "buildah can use neither overlay nor vfs below the cache")

@@ -75,7 +75,7 @@ class LoggedRunner:
             if line is None:
                 self.say(f"{self.label}: still at it, {time.monotonic() - started:.0f} s")
                 continue
-            log.write(line + "\n")
+            log.write(f"{time.monotonic() - started:6.1f}  {line}\n")
             log.flush()
             if found := _STEP.search(line):
                 step = " ".join((found[1] or found[2] or found[3]).split())

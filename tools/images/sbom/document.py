@@ -17,7 +17,7 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 from tools.images.sbom.debian_packages import debian_components, owned_by_dpkg, read_release
-from tools.images.sbom.python_packages import OWN, needs, python_components
+from tools.images.sbom.python_packages import needs, python_components
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Subject:
 def describe(subject: Subject, *, digests: Mapping[str, str]) -> str:
     """The document, as JSON of CycloneDX 1.6.
 
-    `SOURCE_DATE_EPOCH` is its time; without it the document begins at the epoch, so that it stays the same.
+    Its time is `SOURCE_DATE_EPOCH`, or 1970: what is the same has the same description.
 
     Parameters
     ----------
@@ -61,9 +61,11 @@ def describe(subject: Subject, *, digests: Mapping[str, str]) -> str:
     bom.metadata = BomMetaData(
         component=image, tools=ToolRepository(components=[this_component()]), timestamp=_timestamp()
     )
-    tops = [python[OWN]] if OWN in python else [*python.values()]
+    edges = needs(subject.environment)
+    needed = {one for wanted in edges.values() for one in wanted}
+    tops = [component for name, component in python.items() if name not in needed]
     bom.register_dependency(image, [release.component, *below, *tops])
-    for name, wanted in needs(subject.environment).items():
+    for name, wanted in edges.items():
         bom.register_dependency(python[name], [python[one] for one in wanted])
     return JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
 
