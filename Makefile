@@ -32,7 +32,7 @@ demo: setup
 	$(BIN)/segue demo --out build/demo
 
 test: setup
-	$(BIN)/pytest tests -m "not cluster" -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest tests -m "not cluster and not node" -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 # Builds or downloads etcd, kube-apiserver and the others the first time; then they come from the cache.
 integration: setup

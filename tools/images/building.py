@@ -109,7 +109,7 @@ def build(
     if unknown := [name for name in images if name not in IMAGES]:
         raise ImageError(f"there is no image {unknown[0]}; there are {', '.join(IMAGES)}")
     store = store or Store()
-    with store.alone():
+    with store.alone(say):
         chosen = choose_engine(engine, storage=store.storage)
         found = Bases(engine=chosen, store=store, say=say, refresh=refresh).find(base)
         workshop = Workshop(engine=chosen, store=store, output=output, say=say)

@@ -18,6 +18,9 @@ from tools.images.running import Runner
 
 ENGINES = ("docker", "podman", "buildah")
 
+KEPT_LAYERS = 300
+"""Of buildah's, some 20 of which are new when a source file has changed."""
+
 _RUN = Path("/run/segue-images")
 """What buildah remembers of mounts must not outlive a restart of the machine."""
 
@@ -181,6 +184,12 @@ class Buildah:
         """Whether this driver can be used with this file system."""
         return _asked([*self._words, "images", "--quiet"]) is not None
 
+    def tidy(self) -> None:
+        """Forget all layers when there are many: an old build's are never asked for again, and nobody else would."""
+        kept = self.storage / ("overlay" if self.driver == "overlay" else "vfs/dir")
+        if kept.is_dir() and sum(1 for _ in kept.iterdir()) > KEPT_LAYERS:
+            _told([*self._words, "rmi", "--all", "--force"], self._environment)
+
     @property
     def _words(self) -> list[str]:
         run = _RUN / hashlib.sha256(str(self.storage).encode()).hexdigest()[:8]
@@ -247,7 +256,11 @@ def _buildah(storage: Path, user: int) -> Engine | str:
     if user != 0:
         return "buildah builds here as root only: run it with sudo, or install docker or podman"
     drivers = [Buildah(storage=storage / driver, driver=driver) for driver in ("overlay", "vfs")]
-    return next((one for one in drivers if one.works()), "buildah can use neither overlay nor vfs below the cache")
+    found = next((one for one in drivers if one.works()), None)
+    if found is None:
+        return f"buildah can use neither overlay nor vfs in {storage}"
+    found.tidy()
+    return found
 
 
 def _asked(command: Sequence[str]) -> str | None:

@@ -18,9 +18,8 @@ Say = Callable[[str], None]
 
 SIGN_OF_LIFE_S = 20.0
 
-_STEP = re.compile(
-    r"(?:^|\] )STEP (\d+/\d+: .*)|^#\d+ \[(?:\S+ )?(\d+/\d+\] .*)|^I: (Retrieving|Extracting|Base system) "
-)
+_STEP = re.compile(r"(?:^|\] )STEP (\d+/\d+: .*)|^#\d+ \[(?:\S+ )?(\d+/\d+\] .*)|^I: (Base system .*)")
+"""Of buildah and podman, of docker, of debootstrap."""
 _SHOWN = 90
 _LAST_LINES = 15
 
@@ -78,7 +77,7 @@ class LoggedRunner:
             log.write(f"{time.monotonic() - started:6.1f}  {line}\n")
             log.flush()
             if found := _STEP.search(line):
-                step = " ".join((found[1] or found[2] or found[3]).split())
+                step = " ".join((found[1] or found[2] or found[3]).replace("] ", ": ", 1).split())
                 self.say(f"{self.label}: {step[:_SHOWN]}")
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.images.running import Say
+
 KEPT_BUILDS = 3
 """Of each image; a look back at the last one must not cost a build, a year of them must not fill the disk."""
 
@@ -43,11 +45,15 @@ class Store:
         return self.root / "built" / f"{image}-{key}"
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Two builds at once would do the same work twice."""
+    def alone(self, say: Say) -> Iterator[None]:
+        """Two builds at once would do the same work twice: the second waits."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another build, which has the cache")
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     @contextmanager
