@@ -7,13 +7,14 @@
 #   make node           a shell on a real node of your own, as root, without Docker   (ARGS=--help)
 #   make images         container images -> build/images   (ARGS=--help)
 #   make snapshots      write the snapshots of the chart's renderings anew; review them with git diff
+#   make e2e            the chart on a real node, under traffic; as root, builds what it needs   (CLUSTER=kind)
 #   make check          format, lint, types, import layers, generated files
 #   make bench          the measured promises -> build/bench/*.json   (ONLY=swap for one, SHORT=1 for CI's short form)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test integration cluster node images snapshots check format bench lock generate clean
+.PHONY: help setup demo test integration cluster node images e2e snapshots check format bench lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
@@ -46,6 +47,9 @@ node: setup
 
 images: setup
 	@$(BIN)/python -m tools.images $(ARGS)
+
+e2e: setup
+	$(BIN)/python -m tests.support.e2e $(if $(CLUSTER),--cluster $(CLUSTER)) -- $(PYTEST_ARGS)
 
 snapshots: setup
 	$(BIN)/python -m tests.support.chart.snapshots
