@@ -97,3 +97,45 @@ def test_monitors_scrape_ports_that_are_open(rendering: Rendering) -> None:
         found = containers(deployments[monitor["metadata"]["name"]]).values()
         open_ports = {port["name"] for each in found for port in each["ports"]}
         assert {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]} <= open_ports
+
+
+# --- dashboards -------------------------------------------------------------------------------------------------------
+
+
+def dashboards(rendering: Rendering) -> list[dict[str, Any]]:
+    return [each for each in rendering.of("ConfigMap") if "-dashboard-" in each["metadata"]["name"]]
+
+
+def test_dashboards_arrive_as_they_are(rendering: Rendering) -> None:
+    files = {name: text for each in dashboards(rendering) for name, text in each["data"].items()}
+    assert files == {
+        f"segue-{path.name}": path.read_text(encoding="utf-8") for path in (CHART / "dashboards").glob("*.json")
+    }
+
+
+def test_grafanas_sidecar_finds_dashboards_and_their_folder(rendering: Rendering) -> None:
+    for each in dashboards(rendering):
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert each["metadata"]["annotations"] == {
+            "example.com/team": "speech",
+            "k8s-sidecar-target-directory": "Segue",
+        }
+
+
+def test_dashboards_are_made_where_somebody_asks_for_them(helm: Helm) -> None:
+    default = CHART / "ci" / "default-values.yaml"
+    assert dashboards(helm.render(default)) == []
+    made = dashboards(helm.render(default, more=("--set", "monitoring.dashboards.enabled=true")))
+    assert len(made) == len(list((CHART / "dashboards").iterdir()))
+    assert all("annotations" not in each["metadata"] for each in made)
+
+
+def test_the_label_of_dashboards_can_be_another_one(helm: Helm, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "monitoring: {dashboards: {enabled: true, labels: {grafana_dashboard: null, dashboards: speech}}}\n",
+        encoding="utf-8",
+    )
+    labels = [each["metadata"]["labels"] for each in dashboards(helm.render(values))]
+    assert labels
+    assert all("grafana_dashboard" not in each and each["dashboards"] == "speech" for each in labels)
