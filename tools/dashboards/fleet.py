@@ -269,7 +269,8 @@ def _commands() -> Row:
             ),
             lines(
                 title="Silence of the leader",
-                description="Since a sidecar last heard of it. Normal: a saw of a few seconds.",
+                description="Since a sidecar last heard of it. Normal: a saw of up to 75 s on quiet pods, of seconds "
+                "where something is under way. After 60 s a sidecar judges its open watches itself.",
                 queries=[Query(f"max by (pod) ({series('segue_sidecar_leader_silent_seconds', PODS)})", "{{pod}}")],
                 unit=parts.SECONDS,
                 limits=worse_above(SILENT_AFTER_S, 300),

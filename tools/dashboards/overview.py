@@ -22,8 +22,8 @@ HERE = 'namespace=~"$namespace"'
 USED, BUDGET = "segue_sidecar_pool_used_bytes", "segue_sidecar_pool_budget_bytes"
 SILENT = "segue_sidecar_leader_silent_seconds"
 FAILS_ABOVE = 0.01
-SILENT_AFTER_S = 60
-"""The sidecars' `outOfReachS`: from then on they judge open watches alone."""
+SILENT_AFTER_S = 150
+"""Twice the longest pause of an operator that is well: it reads quiet pods every 45 to 75 s (`idlePollS`)."""
 
 NAMESPACE = choice(
     "namespace",
@@ -295,8 +295,9 @@ def _pods() -> Row:
             ),
             lines(
                 title="Silence of the leader",
-                description="Since a sidecar last heard of it. Normal: a saw of a few seconds. It rises on all pods "
-                "together: no operator leads. On some: they cannot be reached.",
+                description="Since a sidecar last heard of it. Normal: a saw of up to 75 s on quiet pods, of seconds "
+                "where something is under way. It rises on all pods together: no operator leads. On some: they "
+                "cannot be reached.",
                 queries=[Query(f"max by (pod) ({series(SILENT, HERE)})", "{{pod}}")],
                 unit=parts.SECONDS,
                 limits=worse_above(SILENT_AFTER_S, 300),

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from tests.support.dashboards import DASHBOARDS, FOLDER, NAMES, panels
+from tools.dashboards.overview import SILENT_AFTER_S
 from tools.dashboards.parts import WIDTH
 from tools.dashboards.render import render_dashboards
 
 from segue.memory.stats_layout import BUCKETS_S
+from segue_operator.config import KubernetesConfig
 
 CONFIG_MAP_BYTES = 1 << 20
 
@@ -99,3 +101,9 @@ def test_bounds_that_are_spoken_of_are_those_of_the_histogram(name: str) -> None
         spoken = re.search(r"(\d+) s is the last bound", panel["description"])
         if spoken is not None:
             assert float(spoken[1]) == BUCKETS_S[-1]
+
+
+def test_a_quiet_pod_is_not_called_silent() -> None:
+    longest_pause_s = 1.25 * KubernetesConfig.model_fields["idle_poll_s"].default
+    assert 2 * longest_pause_s <= SILENT_AFTER_S
+    assert f"{longest_pause_s:.0f} s on quiet pods" in str(DASHBOARDS["overview"])
