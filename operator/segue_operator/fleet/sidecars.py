@@ -193,15 +193,24 @@ class SidecarFleet:
         if voice.key in self._followed:
             for pod in group.involved(voice):
                 pod.follow(voice.key, closely=True)
-        views = await self._views(voice, group.concerned(voice), evidence=evidence)
-        self._let_rest(voice)
+        pods = group.concerned(voice)
+        views = await self._views(voice, pods, evidence=evidence)
+        if voice.key not in self._followed:
+            self._trail(voice, pods)
         return views
 
-    def _let_rest(self, voice: VoiceModel) -> None:
-        """Pods that were told something of a quiet voice are read closely until they are done with it."""
+    def _trail(self, voice: VoiceModel, pods: Sequence[Pod]) -> None:
+        """Pods on which something of a quiet voice is on its way (a pod that has just begun, a sidecar that was started
+        again) are read closely until they are done with it."""
         key, uid = voice.key, voice.metadata.uid
-        done = {pod for pod in self._trailing.get(key, ()) if pod.is_at_rest(key, uid)}
-        self._stop_trailing(key, done)
+        moving = {pod for pod in pods if pod.is_moving(key, uid)}
+        self._stop_trailing(key, self._trailing.get(key, set()) - moving)
+        for pod in moving:
+            self._begin_trailing(key, pod)
+
+    def _begin_trailing(self, key: str, pod: Pod) -> None:
+        self._trailing.setdefault(key, set()).add(pod)
+        pod.follow(key, closely=True)
 
     def _stop_trailing(self, key: str, pods: Set[Pod]) -> None:
         left = self._trailing.get(key, set()) - pods
@@ -283,8 +292,7 @@ class SidecarFleet:
         if isinstance(command, DropRevision):
             self._refusals.forget(pod, voice.key, command.revision)
         elif voice.key not in self._followed:
-            self._trailing.setdefault(voice.key, set()).add(target)
-            target.follow(voice.key, closely=True)
+            self._begin_trailing(voice.key, target)
         return fence
 
     async def _in_turn(

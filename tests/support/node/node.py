@@ -6,10 +6,12 @@ Separate from `tests/support/cluster`, on which it stands, because that one need
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from tests.support.cluster.binaries import CONTROL_PLANE, NODE, NoBinary, obtain
@@ -21,6 +23,10 @@ from tests.support.node.container_runtime import ContainerRuntime
 from tests.support.node.pause import write_pause_image
 
 READY_WITHIN_S = 90.0
+FOLLOWED_WITHIN_S = 120.0
+
+_SERVICES = "/api/v1/namespaces/default/services"
+_ENDPOINTS = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 
 Say = Callable[[str], None]
 
@@ -95,6 +101,36 @@ class Node:
             plane.start_api_server()
             plane.controller_manager.start()
             self.scheduler.start()
+            self._wait_until_services_are_followed()
+
+    def _wait_until_services_are_followed(self) -> None:
+        """kube-proxy's watches wait up to a minute while nobody answers; until then Services lead where they led."""
+        port = int(urlsplit(self.plane.admin.server).port or 0)
+        with self.plane.admin.client() as api:
+            spec = {"ports": [{"name": "https", "port": port}]}
+            made = api.post(
+                _SERVICES, json={"metadata": {"generateName": "followed-"}, "spec": spec}
+            ).raise_for_status()
+            service = made.json()
+            name = service["metadata"]["name"]
+            endpoints = {
+                "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4",
+                "ports": [{"name": "https", "port": port}],
+                "endpoints": [{"addresses": [network.ADDRESS]}],
+            }
+            api.post(_ENDPOINTS, json=endpoints).raise_for_status()
+            address = (service["spec"]["clusterIP"], port)
+            wait_for(lambda: _connects(address), within_s=FOLLOWED_WITHIN_S, what="kube-proxy hears of a new Service")
+            api.delete(f"{_SERVICES}/{name}")
+
+
+def _connects(address: tuple[str, int]) -> bool | None:
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except OSError:
+        return None
+    return True
 
 
 @contextlib.contextmanager

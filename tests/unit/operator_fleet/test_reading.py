@@ -304,3 +304,18 @@ def test_a_pod_that_goes_is_not_waited_for() -> None:
         assert not fleets.fleet.pods["p0"].followed
 
     polled(story)
+
+
+def test_a_sidecar_that_was_started_again_is_read_closely_while_it_hands_out_what_it_has() -> None:
+    async def story(fleets: Fleets) -> None:
+        pod = fleets.pod("p0", narrator=loading(RevisionPhase.OFFERING))
+        await begin(fleets)
+        await fleets.fleet.observe(narrator(), evidence=False)
+        assert fleets.fleet.pods["p0"].followed == {KEY}
+        fleets.woken.clear()
+        pod.put(KEY, loading(RevisionPhase.READY))
+        await until(lambda: frozenset({KEY}) in fleets.woken)
+        await fleets.fleet.observe(narrator(), evidence=False)
+        assert not fleets.fleet.pods["p0"].followed
+
+    polled(story)
