@@ -29,15 +29,13 @@ _ONE_LINE = re.compile(r"^deb\s+(?:\[[^]]*]\s+)?(\S+)\s+(\S+)")
 _SLIM = """\
 set -eu
 cd "$1"
-rm -rf var/cache/apt/* var/lib/apt/lists/* var/cache/debconf/*-old var/log/* var/cache/ldconfig/aux-cache
-rm -rf usr/share/man usr/share/info usr/share/locale usr/share/lintian usr/share/python-wheels/*.egg
+rm -rf var/cache/apt/* var/lib/apt/lists/* var/cache/debconf/*-old var/cache/ldconfig/aux-cache var/log/*
+rm -rf usr/share/man usr/share/info usr/share/locale usr/share/lintian
 find usr/share/doc -type f ! -name copyright -delete
 find usr/share/doc -type l -xtype l -delete
 find usr/share/doc -mindepth 1 -type d -empty -delete
-find . -xdev -name __pycache__ -path '*/dist-packages/*' -prune -exec rm -rf {} +
-rm -f etc/resolv.conf etc/hostname etc/machine-id etc/apt/sources.list
+rm -rf etc/resolv.conf etc/hostname etc/machine-id dev/* tmp/* run/*
 : > etc/machine-id
-rm -rf dev/* tmp/* run/*
 """
 
 

@@ -169,7 +169,8 @@ class Buildah:
         try:
             _told([*self._words, "add", "--quiet", container, str(archive), "/"], self._environment)
             _told([*self._words, "config", "--cmd", '["/bin/sh"]', container], self._environment)
-            _told([*self._words, "commit", "--quiet", "--timestamp", "0", container, image], self._environment)
+            # Without --timestamp, which would make each compiled module of the base older than its source.
+            _told([*self._words, "commit", "--quiet", container, image], self._environment)
         finally:
             _told([*self._words, "rm", container], self._environment)
 

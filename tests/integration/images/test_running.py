@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def test_the_charts_command_is_found_in_path(image: UnpackedImage, name: str) ->
 def test_every_module_of_its_packages_can_be_imported(image: UnpackedImage, name: str) -> None:
     """Also those that are imported when they are needed: nothing that a process may ask for is missing."""
     assert int(image.python(IMPORT_ALL.format(packages=OWN[name]))) > 50
+
+
+def test_no_start_compiles_anything_again_not_the_standard_library_either(image: UnpackedImage, name: str) -> None:
+    """`python -v` says of each module whether it came from its source."""
+    said = image.run("python", "-v", "-m", f"segue_{name}", "--help")
+    assert "argparse" in said
+    assert re.findall(r"^# code object from '(.*\.py)'$", said, re.MULTILINE) == []
 
 
 def test_its_user_can_write_nothing_and_the_current_folder_is_no_place_for_modules(image: UnpackedImage) -> None:
