@@ -6,6 +6,7 @@
 #   make cluster        such an API server for yourself, until Ctrl-C   (ARGS=--help)
 #   make node           a shell on a real node of your own, as root, without Docker   (ARGS=--help)
 #   make images         container images -> build/images   (ARGS=--help)
+#   make images-check   what is in them, and how it runs; as root
 #   make snapshots      write the snapshots of the chart's renderings anew; review them with git diff
 #   make e2e            the chart on a real node, under traffic; as root, builds what it needs   (CLUSTER=kind)
 #   make check          format, lint, types, import layers, generated files
@@ -14,7 +15,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test integration cluster node images e2e snapshots check format bench lock generate clean
+.PHONY: help setup demo test integration cluster node images images-check e2e snapshots check format bench lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
@@ -47,6 +48,10 @@ node: setup
 
 images: setup
 	@$(BIN)/python -m tools.images $(ARGS)
+
+# As root: looks into the images, and runs what is in them.
+images-check: setup
+	$(BIN)/pytest tests/integration/images -m node $(PYTEST_ARGS)
 
 e2e: setup
 	$(BIN)/python -m tests.support.e2e $(if $(CLUSTER),--cluster $(CLUSTER)) -- $(PYTEST_ARGS)
