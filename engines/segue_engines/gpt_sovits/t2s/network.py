@@ -1,0 +1,199 @@
+"""The T2S transformer: prefill of one utterance, and one step of a whole batch.
+
+Source: the description and golden vectors of GPT-SoVITS' `Text2SemanticDecoder` (text sees all text, audio sees text
+and audio up to itself; post-norm layers; learned scales of sinusoidal positions).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
+
+from segue_engines.gpt_sovits.formats import T2SConfig
+from segue_engines.gpt_sovits.t2s.cache import KeyValueCache
+from segue_engines.gpt_sovits.t2s.linear import Linear, PlainLinear
+
+BERT_WIDTH: Final = 1024
+_NORM_EPSILON: Final = 1e-5
+_POSITIONS: Final = 4096
+_HIDDEN: Final = float("-inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utterance:
+    """What the network continues.
+
+    Attributes
+    ----------
+    phones
+        `(n,) int64`: phone ids of the reference's text, then of the text to say.
+    bert
+        `(1024, n) float32`, or None for zeros (every language but Chinese).
+    prompt
+        `(m,) int64`: semantic tokens of the reference; empty without one.
+    """
+
+    phones: Tensor
+    bert: Tensor | None
+    prompt: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    qkv: Linear
+    out: Linear
+    widen: Linear
+    narrow: Linear
+    norm1: tuple[Tensor, Tensor]
+    norm2: tuple[Tensor, Tensor]
+
+
+class T2SNetwork:
+    """The network on tensors that belong to somebody else (an arena); nothing is copied that is in the right dtype."""
+
+    def __init__(self, config: T2SConfig, tensors: Mapping[str, Tensor]) -> None:
+        """Take the tensors of a `.ckpt` file, with or without `model.` before their names."""
+        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+        self.config = config
+        self._head_width = config.hidden_dim // config.head
+        self._text = weights["ar_text_embedding.word_embeddings.weight"]
+        self._audio = weights["ar_audio_embedding.word_embeddings.weight"]
+        self._bert = (weights["bert_proj.weight"], weights["bert_proj.bias"])
+        positions = _positions(config.hidden_dim).to(self._audio.device)
+        self._text_positions = positions * weights["ar_text_position.alpha"]
+        self._audio_positions = positions * weights["ar_audio_position.alpha"]
+        self._layers = [_layer(weights, f"h.layers.{place}.") for place in range(config.n_layer)]
+        self._head: Linear = PlainLinear(weights["ar_predict_layer.weight"], None)
+
+    def new_cache(self, *, slots: int, capacity: int) -> KeyValueCache:
+        """Reserve room for `slots` rows of up to `capacity` positions each."""
+        return KeyValueCache(
+            layers=self.config.n_layer,
+            slots=slots,
+            heads=self.config.head,
+            capacity=capacity,
+            head_width=self._head_width,
+            device=self._audio.device,
+        )
+
+    def prefill(self, utterance: Utterance, cache: KeyValueCache, *, room: int) -> tuple[int, Tensor]:
+        """Read an utterance into a free slot.
+
+        Parameters
+        ----------
+        room
+            Positions that may follow.
+
+        Returns
+        -------
+        tuple
+            The slot, and the raw logits `(1, vocabulary)` of step 0.
+
+        Raises
+        ------
+        SynthesisError
+            There is no room for it.
+        """
+        texts = len(utterance.phones)
+        x = torch.cat((self._text_rows(utterance), self._prompt_rows(utterance.prompt)))
+        length = len(x)
+        slot = cache.join(length, wanted=length + room)
+        hidden = _prefill_mask(texts, length, device=x.device)
+        for place, layer in enumerate(self._layers):
+            query, key, value = self._heads(layer.qkv(x))
+            cache.keys[place][slot, :, :length] = key
+            cache.values[place][slot, :, :length] = value
+            mixed = scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=hidden)[0]
+            x = _rest(layer, x, mixed.transpose(0, 1).reshape(length, -1))
+        return slot, self._head(x[-1:])
+
+    def step(self, tokens: Tensor, places: Sequence[int], cache: KeyValueCache) -> Tensor:
+        """Feed one token of each row and get the raw logits `(rows, vocabulary)` of the next.
+
+        Parameters
+        ----------
+        tokens
+            `(rows,) int64`, in the order of the slots.
+        places
+            Audio position of each token.
+        """
+        rows = len(places)
+        at = torch.tensor(places, device=tokens.device)
+        x = self._audio[tokens] + self._audio_positions[at]
+        lengths = cache.lengths
+        longest = max(lengths) + 1
+        where = torch.tensor(lengths, device=tokens.device)
+        mask = None
+        if min(lengths) != longest - 1:
+            beyond = torch.arange(longest, device=tokens.device) > where[:, None]
+            mask = torch.zeros(rows, 1, 1, longest, device=tokens.device).masked_fill_(beyond[:, None, None], _HIDDEN)
+        slots = torch.arange(rows, device=tokens.device)
+        for place, layer in enumerate(self._layers):
+            query, key, value = layer.qkv(x).view(rows, 3, self.config.head, self._head_width).unbind(1)
+            keys, values = cache.keys[place], cache.values[place]
+            keys[slots, :, where] = key
+            values[slots, :, where] = value
+            mixed = scaled_dot_product_attention(
+                query[:, :, None], keys[:rows, :, :longest], values[:rows, :, :longest], attn_mask=mask
+            )
+            x = _rest(layer, x, mixed.view(rows, -1))
+        cache.lengths[:] = [length + 1 for length in lengths]
+        return self._head(x)
+
+    def _text_rows(self, utterance: Utterance) -> Tensor:
+        weight, bias = self._bert
+        rows = self._text[utterance.phones] + bias
+        if utterance.bert is not None:
+            rows = rows + utterance.bert.T @ weight.T
+        return rows + self._text_positions[: len(rows)]
+
+    def _prompt_rows(self, prompt: Tensor) -> Tensor:
+        return self._audio[prompt] + self._audio_positions[: len(prompt)]
+
+    def _heads(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(n, 3 * width)` to query, key and value of shape `(heads, n, head_width)`."""
+        query, key, value = packed.view(len(packed), 3, self.config.head, self._head_width).permute(1, 2, 0, 3)
+        return query, key, value
+
+
+def _layer(weights: Mapping[str, Tensor], name: str) -> _Layer:
+    def linear(weight: str, bias: str) -> Linear:
+        return PlainLinear(weights[name + weight], weights[name + bias])
+
+    def norm(which: str) -> tuple[Tensor, Tensor]:
+        return weights[f"{name}{which}.weight"], weights[f"{name}{which}.bias"]
+
+    return _Layer(
+        qkv=linear("self_attn.in_proj_weight", "self_attn.in_proj_bias"),
+        out=linear("self_attn.out_proj.weight", "self_attn.out_proj.bias"),
+        widen=linear("linear1.weight", "linear1.bias"),
+        narrow=linear("linear2.weight", "linear2.bias"),
+        norm1=norm("norm1"),
+        norm2=norm("norm2"),
+    )
+
+
+def _rest(layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
+    """What follows attention in a layer: `(n, width)` to `(n, width)`."""
+    width = (x.shape[1],)
+    x = layer_norm(x + layer.out(mixed), width, *layer.norm1, eps=_NORM_EPSILON)
+    return layer_norm(x + layer.narrow(layer.widen(x).relu_()), width, *layer.norm2, eps=_NORM_EPSILON)
+
+
+def _prefill_mask(texts: int, length: int, *, device: torch.device) -> Tensor:
+    """True where a row (first axis) may look: text at all text, audio at text and audio up to itself."""
+    column = torch.arange(length, device=device)
+    return (column[None, :] < texts) | ((column[:, None] >= texts) & (column[None, :] <= column[:, None]))
+
+
+def _positions(width: int) -> Tensor:
+    """Sinusoidal positions `(4096, width)`: even columns sine, odd columns cosine."""
+    place = torch.arange(_POSITIONS, dtype=torch.float32)[:, None]
+    angles = place * torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * -(math.log(10000.0) / width))
+    return torch.stack((angles.sin(), angles.cos()), dim=2).view(_POSITIONS, width)
