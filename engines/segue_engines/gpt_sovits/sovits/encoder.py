@@ -47,10 +47,16 @@ class Encoded:
     latent: Tensor
 
 
+def encode_text(weights: Weights, config: SovitsConfig, phones: Tensor) -> Tensor:
+    """The side of the phones `(m,) int64`, `(m, hidden)`: the same however many codes there are yet."""
+    embedded = embedding(phones, weights["enc_p.text_embedding.weight"])
+    return encoder_stack(weights, "enc_p.encoder_text", embedded, layers=config.n_layers, heads=config.n_heads)
+
+
 def encode(
-    weights: Weights, config: SovitsConfig, codes: Tensor, phones: Tensor, condition: Tensor, *, speed: float = 1.0
+    weights: Weights, config: SovitsConfig, codes: Tensor, text: Tensor, condition: Tensor, *, speed: float = 1.0
 ) -> Encoded:
-    """Encode `codes (n,) int64` and `phones (m,) int64` of the same text, under `condition (1, condition, 1)`."""
+    """Encode `codes (n,) int64` beside the encoded text that they say, under `condition (1, condition, 1)`."""
     quantized = codebook(weights)[codes].repeat_interleave(FRAMES_PER_CODE, dim=0)
     short = config.n_layers // 2
     ssl = encoder_stack(
@@ -60,8 +66,6 @@ def encode(
         layers=short,
         heads=config.n_heads,
     )
-    embedded = embedding(phones, weights["enc_p.text_embedding.weight"])
-    text = encoder_stack(weights, "enc_p.encoder_text", embedded, layers=config.n_layers, heads=config.n_heads)
     cross = _cross(weights, ssl, text, condition[:, :, 0])
     latent = encoder_stack(weights, "enc_p.encoder2", cross, layers=short, heads=config.n_heads).T[None]
     if speed != 1.0:

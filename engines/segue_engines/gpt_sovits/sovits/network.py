@@ -67,7 +67,8 @@ class SovitsNetwork:
     def __init__(self, config: SovitsConfig, tensors: Mapping[str, Tensor]) -> None:
         self.config = config
         self._weights = tensors
-        self.halo = HALO + generator_halo(config)
+        self.generator_halo = generator_halo(config)
+        self.halo = HALO + self.generator_halo
 
     @torch.inference_mode()
     def condition(self, spectrograms: Sequence[Tensor], speakers: Sequence[Tensor] = ()) -> Condition:
@@ -84,9 +85,14 @@ class SovitsNetwork:
         )
 
     @torch.inference_mode()
-    def encode(self, codes: Tensor, phones: Tensor, voice: Condition, *, speed: float = 1.0) -> Encoded:
-        """Encode codes `(n,) int64` and the phone ids `(m,) int64` of the text alone."""
-        return encoder.encode(self._weights, self.config, codes, phones, voice.vector, speed=speed)
+    def encode_text(self, phones: Tensor) -> Tensor:
+        """Encode the phone ids `(m,) int64` of the text alone, without the reference's; `(m, hidden)`."""
+        return encoder.encode_text(self._weights, self.config, phones)
+
+    @torch.inference_mode()
+    def encode(self, codes: Tensor, text: Tensor, voice: Condition, *, speed: float = 1.0) -> Encoded:
+        """Encode codes `(n,) int64` beside the encoded text."""
+        return encoder.encode(self._weights, self.config, codes, text, voice.vector, speed=speed)
 
     @torch.inference_mode()
     def project(self, latent: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +132,7 @@ class SovitsNetwork:
         SynthesisError
             Noise of another shape.
         """
-        encoded = self.encode(codes, phones, voice, speed=speed)
+        encoded = self.encode(codes, self.encode_text(phones), voice, speed=speed)
         return self._decode(encoded, voice, noise, noise_scale)
 
     @torch.inference_mode()
@@ -148,7 +154,7 @@ class SovitsNetwork:
         before
             `encoded.latent` of the call before, whose last four frames the first four of this one are mixed with.
         """
-        encoded = self.encode(codes, phones, voice)
+        encoded = self.encode(codes, self.encode_text(phones), voice)
         latent = encoded.latent[:, :, -encoder.FRAMES_PER_CODE * keep :]
         if before is not None:
             latent = encoder.mix_latents(before, latent)

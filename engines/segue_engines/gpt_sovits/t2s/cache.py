@@ -41,6 +41,7 @@ class KeyValueCache:
         self.keys = [_zeros(shape, dtype, device) for _ in range(layers)]
         self.values = [_zeros(shape, dtype, device) for _ in range(layers)]
         self.slots = slots
+        self.dtype = dtype
         self.capacity = capacity
         self.lengths: list[int] = []
 

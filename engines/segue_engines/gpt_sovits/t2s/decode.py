@@ -46,6 +46,8 @@ class TokenRow:
         True once it has stopped.
     capped
         True where it stopped because of `max_steps`.
+    broken
+        True where it stopped because the network no longer computed numbers.
     """
 
     utterance: Utterance
@@ -56,11 +58,7 @@ class TokenRow:
     tokens: list[int] = field(default_factory=list)
     done: bool = False
     capped: bool = False
-
-    @property
-    def steps(self) -> int:
-        """Steps done so far."""
-        return len(self.tokens) + self.done * (not self.capped)
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +93,7 @@ class T2SBatch:
         self._cache = network.new_cache(slots=slots, capacity=capacity)
         self._rows: list[TokenRow] = []
         self._seen = torch.zeros(slots, network.config.vocab_size, dtype=torch.bool)
-        self._columns: BatchSampling | None = None
+        self._columns: tuple[tuple[Sampling, ...], BatchSampling] | None = None
 
     @property
     def rows(self) -> Sequence[TokenRow]:
@@ -118,22 +116,21 @@ class T2SBatch:
         """
         slot, logits = self._network.prefill(row.utterance, self._cache, room=row.max_steps)
         self._rows.append(row)
-        self._columns = None
         self._seen[slot] = seen_mask(row.utterance.prompt[None], self._network.config.vocab_size)[0]
-        self._choose(logits, [row], self._seen[slot : slot + 1], BatchSampling([row.sampling]))
+        self._choose(logits, [row], [slot])
         self._drop_done()
 
     @torch.inference_mode()
-    def step(self) -> None:
-        """One more token for every row."""
-        if not self._rows:
+    def step(self, rows: Sequence[TokenRow] | None = None) -> None:
+        """One more token for the rows given, or for all; rows that are not in the batch are passed over."""
+        slots = [slot for slot, row in enumerate(self._rows) if rows is None or row in rows]
+        if not slots:
             return
-        rows = self._rows
-        tokens = torch.tensor([row.tokens[-1] for row in rows])
-        places = [len(row.utterance.prompt) + len(row.tokens) - 1 for row in rows]
-        logits = self._network.step(tokens, places, self._cache)
-        self._columns = self._columns or BatchSampling([row.sampling for row in rows])
-        self._choose(logits, rows, self._seen[: len(rows)], self._columns)
+        stepped = [self._rows[slot] for slot in slots]
+        tokens = torch.tensor([row.tokens[-1] for row in stepped])
+        places = [len(row.utterance.prompt) + len(row.tokens) - 1 for row in stepped]
+        logits = self._network.step(tokens, places, slots, self._cache)
+        self._choose(logits, stepped, slots)
         self._drop_done()
 
     def leave(self, row: TokenRow) -> None:
@@ -141,17 +138,28 @@ class T2SBatch:
         if row in self._rows:
             self._remove(self._rows.index(row))
 
-    def _choose(self, logits: Tensor, rows: Sequence[TokenRow], seen: Tensor, columns: BatchSampling) -> None:
+    def _choose(self, logits: Tensor, rows: Sequence[TokenRow], slots: Sequence[int]) -> None:
         eos = self._network.config.eos
+        columns = self._columns_of(rows)
+        seen = self._seen[slots]
         early = [place for place, row in enumerate(rows) if len(row.tokens) < NO_EOS_STEPS]
         lowered = penalised(logits, seen, columns.penalty)
         if early:
             lowered[early, eos] = float("-inf")
         drawn = draw(probabilities_of(lowered, columns), self._exponentials(rows, logits.shape[1])).tolist()
-        best = torch.argmax(lowered, dim=-1).tolist()
-        for place, row in enumerate(rows):
-            _take(row, drawn[place], best[place], eos=eos)
-            seen[place, drawn[place]] = True
+        highest, best = torch.max(lowered, dim=-1)
+        for row, token, top, sound in zip(rows, drawn, best.tolist(), highest.isfinite().tolist(), strict=True):
+            row.done = row.broken = not sound
+            if sound:
+                _take(row, token, top, eos=eos)
+        self._seen[slots, drawn] = True
+
+    def _columns_of(self, rows: Sequence[TokenRow]) -> BatchSampling:
+        """Their settings; most steps have the rows of the step before."""
+        key = tuple(row.sampling for row in rows)
+        if self._columns is None or self._columns[0] != key:
+            self._columns = (key, BatchSampling(key))
+        return self._columns[1]
 
     def _exponentials(self, rows: Sequence[TokenRow], count: int) -> Tensor:
         if any(row.draws is not None for row in rows):
@@ -170,7 +178,6 @@ class T2SBatch:
         if place < len(self._rows):
             self._rows[place] = last
             self._seen[place] = self._seen[len(self._rows)]
-        self._columns = None
 
 
 def _draws_of(row: TokenRow, count: int) -> Tensor:
@@ -267,5 +274,5 @@ def teacher_forced(network: T2SNetwork, utterance: Utterance, tokens: Sequence[i
     _, logits = network.prefill(utterance, cache, room=len(tokens))
     collected = [logits]
     for place, token in enumerate(tokens):
-        collected.append(network.step(torch.tensor([token]), [len(utterance.prompt) + place], cache))
+        collected.append(network.step(torch.tensor([token]), [len(utterance.prompt) + place], [0], cache))
     return torch.cat(collected)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
+from segue.errors import SynthesisError
 from segue_engines.gpt_sovits.formats import T2SConfig
 from segue_engines.gpt_sovits.t2s.cache import KeyValueCache
-from segue_engines.gpt_sovits.t2s.linear import Linear, PlainLinear
+from segue_engines.gpt_sovits.t2s.linear import Linear, PlainLinear, linear_of
 
 BERT_WIDTH: Final = 1024
 _NORM_EPSILON: Final = 1e-5
@@ -54,6 +56,50 @@ class _Layer:
     norm2: tuple[Tensor, Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class _Attention:
+    """Attention of one step: each row looks at its own slot.
+
+    Rows in neighbouring slots are done in one call that hides what lies beyond each length; others one by one.
+    """
+
+    cache: KeyValueCache
+    slots: Sequence[int]
+    lengths: Sequence[int]
+    at: tuple[Tensor, Tensor]
+    hidden: Tensor | None
+
+    @classmethod
+    def over(cls, cache: KeyValueCache, slots: Sequence[int], *, device: torch.device) -> _Attention:
+        lengths = [cache.lengths[slot] for slot in slots]
+        where = torch.tensor(lengths, device=device)
+        hidden = None
+        if min(lengths) != max(lengths):
+            beyond = torch.arange(max(lengths) + 1, device=device) > where[:, None]
+            hidden = torch.zeros(beyond.shape, device=device, dtype=cache.dtype).masked_fill_(beyond, _HIDDEN)
+            hidden = hidden[:, None, None]
+        return cls(cache, slots, lengths, (torch.tensor(slots, device=device), where), hidden)
+
+    def mixed(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Add keys and values, `(rows, heads, head_width)` each like the query; returns `(rows, width)`."""
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        slots, where = self.at
+        keys[slots, :, where] = key
+        values[slots, :, where] = value
+        first, count = self.slots[0], len(self.slots)
+        if self.slots[-1] - first + 1 == count:
+            block, longest = slice(first, first + count), max(self.lengths) + 1
+            seen = keys[block, :, :longest], values[block, :, :longest]
+            return scaled_dot_product_attention(query[:, :, None], *seen, attn_mask=self.hidden).view(count, -1)
+        alone = [
+            scaled_dot_product_attention(
+                query[row, :, None], keys[slot, :, : length + 1], values[slot, :, : length + 1]
+            ).view(-1)
+            for row, (slot, length) in enumerate(zip(self.slots, self.lengths, strict=True))
+        ]
+        return torch.stack(alone)
+
+
 class T2SNetwork:
     """The network on tensors that belong to somebody else (an arena); nothing is copied that is in the right dtype."""
 
@@ -65,9 +111,9 @@ class T2SNetwork:
         self._text = weights["ar_text_embedding.word_embeddings.weight"]
         self._audio = weights["ar_audio_embedding.word_embeddings.weight"]
         self._bert = (weights["bert_proj.weight"], weights["bert_proj.bias"])
-        positions = _positions(config.hidden_dim).to(self._audio.device)
-        self._text_positions = positions * weights["ar_text_position.alpha"]
-        self._audio_positions = positions * weights["ar_audio_position.alpha"]
+        self._positions = _positions(config.hidden_dim, self._audio.device)
+        self._text_scale = weights["ar_text_position.alpha"]
+        self._audio_scale = weights["ar_audio_position.alpha"]
         self._layers = [_layer(weights, f"h.layers.{place}.") for place in range(config.n_layer)]
         self._head: Linear = PlainLinear(weights["ar_predict_layer.weight"], None)
 
@@ -101,6 +147,11 @@ class T2SNetwork:
             There is no room for it.
         """
         texts = len(utterance.phones)
+        if max(texts, len(utterance.prompt) + room) > _POSITIONS:
+            raise SynthesisError(
+                f"{texts} phones and {len(utterance.prompt) + room} tokens; at most {_POSITIONS} of either can be told "
+                "apart: make the text or the reference shorter"
+            )
         x = torch.cat((self._text_rows(utterance), self._prompt_rows(utterance.prompt)))
         length = len(x)
         slot = cache.join(length, wanted=length + room)
@@ -113,37 +164,25 @@ class T2SNetwork:
             x = _rest(layer, x, mixed.transpose(0, 1).reshape(length, -1))
         return slot, self._head(x[-1:])
 
-    def step(self, tokens: Tensor, places: Sequence[int], cache: KeyValueCache) -> Tensor:
+    def step(self, tokens: Tensor, places: Sequence[int], slots: Sequence[int], cache: KeyValueCache) -> Tensor:
         """Feed one token of each row and get the raw logits `(rows, vocabulary)` of the next.
 
         Parameters
         ----------
         tokens
-            `(rows,) int64`, in the order of the slots.
-        places
-            Audio position of each token.
+            `(rows,) int64`.
+        places, slots
+            Audio position and slot of each; slots rise.
         """
-        rows = len(places)
-        at = torch.tensor(places, device=tokens.device)
-        x = self._audio[tokens] + self._audio_positions[at]
-        lengths = cache.lengths
-        longest = max(lengths) + 1
-        where = torch.tensor(lengths, device=tokens.device)
-        mask = None
-        if min(lengths) != longest - 1:
-            beyond = torch.arange(longest, device=tokens.device) > where[:, None]
-            mask = torch.zeros(rows, 1, 1, longest, device=tokens.device).masked_fill_(beyond[:, None, None], _HIDDEN)
-        slots = torch.arange(rows, device=tokens.device)
+        device = tokens.device
+        x = self._audio[tokens] + self._positions[torch.tensor(places, device=device)] * self._audio_scale
+        attention = _Attention.over(cache, slots, device=device)
+        shape = (len(slots), 3, self.config.head, self._head_width)
         for place, layer in enumerate(self._layers):
-            query, key, value = layer.qkv(x).view(rows, 3, self.config.head, self._head_width).unbind(1)
-            keys, values = cache.keys[place], cache.values[place]
-            keys[slots, :, where] = key
-            values[slots, :, where] = value
-            mixed = scaled_dot_product_attention(
-                query[:, :, None], keys[:rows, :, :longest], values[:rows, :, :longest], attn_mask=mask
-            )
-            x = _rest(layer, x, mixed.view(rows, -1))
-        cache.lengths[:] = [length + 1 for length in lengths]
+            query, key, value = layer.qkv(x).view(shape).unbind(1)
+            x = _rest(layer, x, attention.mixed(place, query, key, value))
+        for slot in slots:
+            cache.lengths[slot] += 1
         return self._head(x)
 
     def _text_rows(self, utterance: Utterance) -> Tensor:
@@ -151,10 +190,10 @@ class T2SNetwork:
         rows = self._text[utterance.phones] + bias
         if utterance.bert is not None:
             rows = rows + utterance.bert.T @ weight.T
-        return rows + self._text_positions[: len(rows)]
+        return rows + self._positions[: len(rows)] * self._text_scale
 
     def _prompt_rows(self, prompt: Tensor) -> Tensor:
-        return self._audio[prompt] + self._audio_positions[: len(prompt)]
+        return self._audio[prompt] + self._positions[: len(prompt)] * self._audio_scale
 
     def _heads(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(n, 3 * width)` to query, key and value of shape `(heads, n, head_width)`."""
@@ -164,7 +203,7 @@ class T2SNetwork:
 
 def _layer(weights: Mapping[str, Tensor], name: str) -> _Layer:
     def linear(weight: str, bias: str) -> Linear:
-        return PlainLinear(weights[name + weight], weights[name + bias])
+        return linear_of(weights, name + weight, name + bias)
 
     def norm(which: str) -> tuple[Tensor, Tensor]:
         return weights[f"{name}{which}.weight"], weights[f"{name}{which}.bias"]
@@ -192,8 +231,9 @@ def _prefill_mask(texts: int, length: int, *, device: torch.device) -> Tensor:
     return (column[None, :] < texts) | ((column[:, None] >= texts) & (column[None, :] <= column[:, None]))
 
 
-def _positions(width: int) -> Tensor:
-    """Sinusoidal positions `(4096, width)`: even columns sine, odd columns cosine."""
+@cache
+def _positions(width: int, device: torch.device) -> Tensor:
+    """Sinusoidal positions `(4096, width)`: even columns sine, odd columns cosine. One table for all voices."""
     place = torch.arange(_POSITIONS, dtype=torch.float32)[:, None]
     angles = place * torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * -(math.log(10000.0) / width))
-    return torch.stack((angles.sin(), angles.cos()), dim=2).view(_POSITIONS, width)
+    return torch.stack((angles.sin(), angles.cos()), dim=2).view(_POSITIONS, width).to(device)
