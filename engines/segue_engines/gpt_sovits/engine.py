@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from segue.engine import Device, PreparedVoice, PrepareOptions, VoiceView
+from segue.engine import Device, PartView, PreparedVoice, PrepareOptions, VoiceView
 from segue.errors import WeightsError
 from segue_engines.gpt_sovits.formats import Limits, open_sovits, open_t2s
-from segue_engines.gpt_sovits.options import check_options, dtype_of
-from segue_engines.gpt_sovits.parts import GPT, REFERENCE, SOVITS, gpt_part, reference_part, sovits_part
+from segue_engines.gpt_sovits.options import check_options, decoder_dtype_of, dtype_of
+from segue_engines.gpt_sovits.parts import GPT, REFERENCE, SOVITS, gpt_part, reference_part, sovits_network, sovits_part
 from segue_engines.gpt_sovits.reference import ReferenceModels, SpeakerVectors, SpeechFeatures, measured_reference
 from segue_engines.gpt_sovits.spoken import TextFrontEnd
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
@@ -79,10 +79,9 @@ class GptSovitsEngine:
         with open_t2s(files[GPT], limits) as checkpoint:
             gpt = gpt_part(checkpoint, dtype=dtype_of(options.options))
         with open_sovits(files[SOVITS], limits) as opened:
-            sovits, config = sovits_part(opened), opened.config
-        reference = measured_reference(
-            options.reference, config, sovits.tensors, models=self._models, front_end=self._front_end
-        )
+            sovits = sovits_part(opened, dtype=decoder_dtype_of(options.options))
+        network = sovits_network(PartView(tensors=sovits.tensors, meta=sovits.meta))
+        reference = measured_reference(options.reference, network, models=self._models, front_end=self._front_end)
         return PreparedVoice(parts={GPT: gpt, SOVITS: sovits, REFERENCE: reference_part(reference)})
 
     def build(self, voice: VoiceView, device: Device) -> GptSovitsSynthesizer:

@@ -13,6 +13,7 @@ from segue.engine import SynthesisRequest
 from segue.errors import InvalidVoiceModel
 from segue_engines.gpt_sovits.row import Delivery
 from segue_engines.gpt_sovits.sampling import Sampling
+from segue_engines.gpt_sovits.sovits.packing import DecoderDtype
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
 
 _SLOWEST, _FASTEST = 0.25, 4.0
@@ -24,7 +25,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "speed": (_SLOWEST, _FASTEST),
 }
 _DECODE: Final = ("chunks", "whole")
-_VOICE_ONLY: Final = ("dtype", "language")
+_VOICE_ONLY: Final = ("dtype", "decoder_dtype", "language")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -45,6 +46,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         _number(options, name, 1)
     _choice(options, "decode", _DECODE)
     _choice(options, "dtype", tuple(T2SDtype))
+    _choice(options, "decoder_dtype", tuple(DecoderDtype))
     if not isinstance(options.get("language", ""), str):
         raise InvalidVoiceModel(
             f"language is {options['language']!r}; expected text, such as 'zh'", field="spec.options.language"
@@ -54,6 +56,11 @@ def check_options(options: Mapping[str, Any]) -> None:
 def dtype_of(options: Mapping[str, Any]) -> T2SDtype:
     """How the T2S matrices are to be served."""
     return T2SDtype(_choice(options, "dtype", tuple(T2SDtype)))
+
+
+def decoder_dtype_of(options: Mapping[str, Any]) -> DecoderDtype:
+    """What the decoder's generator is to compute in."""
+    return DecoderDtype(_choice(options, "decoder_dtype", tuple(DecoderDtype)))
 
 
 def delivery_of(voice: Mapping[str, Any], request: SynthesisRequest) -> Delivery:

@@ -23,7 +23,11 @@ from segue_engines.gpt_sovits.formats import (
     T2SConfig,
     fold_weight_norm,
 )
+from segue_engines.gpt_sovits.sovits import packing
+from segue_engines.gpt_sovits.sovits.network import SovitsNetwork
+from segue_engines.gpt_sovits.sovits.packing import DecoderDtype
 from segue_engines.gpt_sovits.spoken import Spoken
+from segue_engines.gpt_sovits.t2s.network import T2SNetwork
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype, packed
 from segue_engines.gpt_sovits.tensors import borrow_all
 
@@ -40,21 +44,24 @@ def gpt_part(checkpoint: T2SCheckpoint, *, dtype: T2SDtype) -> PreparedPart:
     )
 
 
-def sovits_part(checkpoint: SovitsCheckpoint) -> PreparedPart:
-    """The SoVITS half in float32, weight norm folded."""
-    tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in fold_weight_norm(checkpoint.tensors)}
-    return PreparedPart(tensors=tensors, meta={"config": asdict(checkpoint.config), "info": checkpoint.info})
+def sovits_part(checkpoint: SovitsCheckpoint, *, dtype: DecoderDtype) -> PreparedPart:
+    """The SoVITS half, weight norm folded, its generator in `dtype`, the rest in float32."""
+    return PreparedPart(
+        tensors=packing.packed(fold_weight_norm(checkpoint.tensors), dtype=dtype),
+        meta={"config": asdict(checkpoint.config), "dtype": dtype.value, "info": checkpoint.info},
+    )
 
 
-def gpt_config(part: PartView) -> T2SConfig:
-    """The sizes of a `gpt` part."""
-    return T2SConfig(**part.meta["config"])
+def t2s_network(part: PartView) -> T2SNetwork:
+    """The network of a `gpt` part, on its memory."""
+    return T2SNetwork(T2SConfig(**part.meta["config"]), borrow_all(part.tensors))
 
 
-def sovits_config(part: PartView) -> SovitsConfig:
-    """The sizes of a `sovits` part: JSON knows neither tuples nor enums."""
+def sovits_network(part: PartView) -> SovitsNetwork:
+    """The network of a `sovits` part, on its memory. JSON knows neither tuples nor enums."""
     values: dict[str, Any] = {key: _as_tuple(value) for key, value in part.meta["config"].items()}
-    return SovitsConfig(**values | {"version": ModelVersion(values["version"])})
+    config = SovitsConfig(**values | {"version": ModelVersion(values["version"])})
+    return SovitsNetwork(config, packing.unpacked(borrow_all(part.tensors)))
 
 
 def _as_tuple(value: Any) -> Any:

@@ -6,9 +6,8 @@ missing is named with what it disables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -18,14 +17,12 @@ from torch import Tensor
 
 from segue.engine import ReferenceInput
 from segue.errors import WeightsError
-from segue_engines.gpt_sovits.formats import SovitsConfig
 from segue_engines.gpt_sovits.front.prompt import prompt_signal
 from segue_engines.gpt_sovits.front.resampling import resampled
 from segue_engines.gpt_sovits.front.spectrogram import RATE_HZ, reference_signal, spectrogram
 from segue_engines.gpt_sovits.parts import Reference
 from segue_engines.gpt_sovits.sovits.network import SovitsNetwork
 from segue_engines.gpt_sovits.spoken import TextFrontEnd
-from segue_engines.gpt_sovits.tensors import borrow_all
 
 _SPEAKER_HZ = 16_000
 
@@ -62,8 +59,7 @@ class SpeakerVectors(Protocol):
 
 def measured_reference(
     reference: ReferenceInput,
-    config: SovitsConfig,
-    weights: Mapping[str, NDArray[Any]],
+    network: SovitsNetwork,
     *,
     models: ReferenceModels,
     front_end: TextFrontEnd,
@@ -72,8 +68,8 @@ def measured_reference(
 
     Parameters
     ----------
-    weights
-        Of the voice's `sovits` part: its codebook turns features into tokens.
+    network
+        The voice's SoVITS half: its codebook turns features into tokens.
 
     Raises
     ------
@@ -87,8 +83,8 @@ def measured_reference(
     signal = reference_signal(torch.from_numpy(recording.T.copy()), rate_hz=rate_hz)
     return Reference(
         spectrogram=spectrogram(signal),
-        speaker=_speaker(signal, models) if config.version.is_pro else None,
-        prompt=_prompt(to_hear, config, weights, models),
+        speaker=_speaker(signal, models) if network.config.version.is_pro else None,
+        prompt=_prompt(to_hear, network, models),
         spoken=front_end.read_reference(reference.text, reference.language),
     )
 
@@ -110,13 +106,7 @@ def _speaker(signal: Tensor, models: ReferenceModels) -> Tensor:
     return models.speaker.vector(resampled(signal, source_hz=RATE_HZ, target_hz=_SPEAKER_HZ))
 
 
-def _prompt(
-    to_hear: NDArray[np.float32],
-    config: SovitsConfig,
-    weights: Mapping[str, NDArray[Any]],
-    models: ReferenceModels,
-) -> Tensor:
+def _prompt(to_hear: NDArray[np.float32], network: SovitsNetwork, models: ReferenceModels) -> Tensor:
     if models.features is None:
         return torch.zeros(0, dtype=torch.int64)
-    network = SovitsNetwork(config, borrow_all(weights))
     return network.codes_of(models.features(torch.from_numpy(to_hear)))

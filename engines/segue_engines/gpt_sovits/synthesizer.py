@@ -21,17 +21,15 @@ from segue_engines.gpt_sovits.parts import (
     REFERENCE,
     SOVITS,
     Reference,
-    gpt_config,
     reference_of,
-    sovits_config,
+    sovits_network,
+    t2s_network,
 )
 from segue_engines.gpt_sovits.row import GptSovitsRow
 from segue_engines.gpt_sovits.sovits.chunks import Window, render
 from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE, Condition, SovitsNetwork
 from segue_engines.gpt_sovits.spoken import TextFrontEnd
 from segue_engines.gpt_sovits.t2s.decode import MAX_STEPS, T2SBatch, TokenRow
-from segue_engines.gpt_sovits.t2s.network import T2SNetwork
-from segue_engines.gpt_sovits.tensors import borrow_all
 
 SLOTS: Final = 16
 """Rows that say tokens together; others wait for a place."""
@@ -59,14 +57,8 @@ class GptSovitsSynthesizer:
         self._max_steps = max_steps
         self._options = dict(voice.options)
         self._reference: Reference = reference_of(voice.parts[REFERENCE])
-        gpt, sovits = voice.parts[GPT], voice.parts[SOVITS]
-        self._tensors: dict[str, dict[str, Tensor]] = {
-            GPT: borrow_all(gpt.tensors),
-            SOVITS: borrow_all(sovits.tensors),
-        }
-        t2s = T2SNetwork(gpt_config(gpt), self._tensors[GPT])
-        self._batch: T2SBatch | None = T2SBatch(t2s, slots=slots, capacity=capacity)
-        self._decoder: SovitsNetwork | None = SovitsNetwork(sovits_config(sovits), self._tensors[SOVITS])
+        self._batch: T2SBatch | None = T2SBatch(t2s_network(voice.parts[GPT]), slots=slots, capacity=capacity)
+        self._decoder: SovitsNetwork | None = sovits_network(voice.parts[SOVITS])
         speakers = [] if self._reference.speaker is None else [self._reference.speaker]
         self._condition: Condition = self._decoder.condition([self._reference.spectrogram], speakers)
 
@@ -77,7 +69,10 @@ class GptSovitsSynthesizer:
 
     def parameters(self) -> Mapping[str, Tensor]:
         """Every tensor of the arena that this synthesizer computes with, by `part.name`."""
-        return {f"{part}.{name}": tensor for part, found in self._tensors.items() for name, tensor in found.items()}
+        if self._batch is None or self._decoder is None:
+            raise _closed()
+        halves = {GPT: self._batch.network.parameters, SOVITS: self._decoder.parameters}
+        return {f"{half}.{name}": tensor for half, found in halves.items() for name, tensor in found.items()}
 
     def admit(self, request: SynthesisRequest) -> GptSovitsRow:
         """Read the text and make a row.
@@ -104,7 +99,6 @@ class GptSovitsSynthesizer:
 
     def close(self) -> None:
         """Drop every view into the arena."""
-        self._tensors.clear()
         self._batch = None
         self._decoder = None
 

@@ -18,6 +18,7 @@ from segue_engines.gpt_sovits.engine import GptSovitsEngine
 from segue_engines.gpt_sovits.formats import SovitsCheckpoint, T2SCheckpoint, T2SConfig
 from segue_engines.gpt_sovits.parts import GPT, REFERENCE, SOVITS, Reference, gpt_part, reference_part, sovits_part
 from segue_engines.gpt_sovits.row import GptSovitsRow
+from segue_engines.gpt_sovits.sovits.packing import DecoderDtype
 from segue_engines.gpt_sovits.spoken import Spoken
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
@@ -76,12 +77,17 @@ def reference(*, pro: bool = True, prompt: int = 20) -> Reference:
 
 
 def parts(
-    *, version: str = "v2pro", dtype: T2SDtype = T2SDtype.FP32, eos_gain: float = EOS_GAIN, prompt: int = 20
+    *,
+    version: str = "v2pro",
+    dtype: T2SDtype = T2SDtype.FP32,
+    decoder_dtype: DecoderDtype = DecoderDtype.FP32,
+    eos_gain: float = EOS_GAIN,
+    prompt: int = 20,
 ) -> dict[str, PreparedPart]:
     """The three parts of the small voice."""
     return {
         GPT: gpt_part(t2s_checkpoint(eos_gain=eos_gain), dtype=dtype),
-        SOVITS: sovits_part(sovits_checkpoint(version)),
+        SOVITS: sovits_part(sovits_checkpoint(version), dtype=decoder_dtype),
         REFERENCE: reference_part(reference(pro=version != "v2", prompt=prompt)),
     }
 

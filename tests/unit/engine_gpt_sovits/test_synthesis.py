@@ -13,13 +13,12 @@ from tests.unit.engine_gpt_sovits.builders import PhonesGiven, build, parts, ref
 from segue.engine import Device, SynthesisRequest
 from segue.errors import InvalidVoiceModel, SynthesisError, TextRejected
 from segue_engines.gpt_sovits.engine import GptSovitsEngine
-from segue_engines.gpt_sovits.parts import GPT, SOVITS, sovits_config
+from segue_engines.gpt_sovits.parts import GPT, SOVITS, sovits_network
 from segue_engines.gpt_sovits.randomness import Stream, normals, row_key
 from segue_engines.gpt_sovits.row import GptSovitsRow
-from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE, SovitsNetwork
+from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
-from segue_engines.gpt_sovits.tensors import borrow_all
 
 AUDIO = 1e-4
 GAP = int(0.3 * SAMPLE_RATE)
@@ -127,8 +126,7 @@ def test_speed_changes_the_length_and_not_the_tokens(speed: float) -> None:
 def test_decoded_as_a_whole_a_fragment_is_what_the_network_decodes_at_once(speed: float) -> None:
     request = {"seed": 6, "speed": speed, "options": {"decode": "whole"}}
     tokens, samples = say(_endless(), words(6, phones=60), **request)
-    part = view(parts()).parts[SOVITS]
-    network = SovitsNetwork(sovits_config(part), borrow_all(part.tensors))
+    network = sovits_network(view(parts()).parts[SOVITS])
     known = reference()
     assert known.speaker is not None
     frames = 2 * len(tokens) if speed == 1 else int(2 * len(tokens) / speed) + 1

@@ -62,11 +62,20 @@ class Decoded:
 
 
 class SovitsNetwork:
-    """The network on tensors that belong to somebody else (an arena); weight norm is folded already."""
+    """The network on tensors that belong to somebody else (an arena); weight norm is folded already.
+
+    Attributes
+    ----------
+    parameters
+        Those tensors.
+    halo, generator_halo
+        Latent frames to either side on which a sample depends: through flow and generator, through the latter alone.
+    """
 
     def __init__(self, config: SovitsConfig, tensors: Mapping[str, Tensor]) -> None:
         self.config = config
         self._weights = tensors
+        self.parameters = tensors
         self.generator_halo = generator_halo(config)
         self.halo = HALO + self.generator_halo
 

@@ -89,7 +89,7 @@ class T2SBatch:
     """Rows that step together. They may join before any step and leave after any; none hears of the others."""
 
     def __init__(self, network: T2SNetwork, *, slots: int, capacity: int) -> None:
-        self._network = network
+        self.network = network
         self._cache = network.new_cache(slots=slots, capacity=capacity)
         self._rows: list[TokenRow] = []
         self._seen = torch.zeros(slots, network.config.vocab_size, dtype=torch.bool)
@@ -114,9 +114,9 @@ class T2SBatch:
         SynthesisError
             No slot is free, or the utterance is too long for one.
         """
-        slot, logits = self._network.prefill(row.utterance, self._cache, room=row.max_steps)
+        slot, logits = self.network.prefill(row.utterance, self._cache, room=row.max_steps)
         self._rows.append(row)
-        self._seen[slot] = seen_mask(row.utterance.prompt[None], self._network.config.vocab_size)[0]
+        self._seen[slot] = seen_mask(row.utterance.prompt[None], self.network.config.vocab_size)[0]
         self._choose(logits, [row], [slot])
         self._drop_done()
 
@@ -129,7 +129,7 @@ class T2SBatch:
         stepped = [self._rows[slot] for slot in slots]
         tokens = torch.tensor([row.tokens[-1] for row in stepped])
         places = [len(row.utterance.prompt) + len(row.tokens) - 1 for row in stepped]
-        logits = self._network.step(tokens, places, slots, self._cache)
+        logits = self.network.step(tokens, places, slots, self._cache)
         self._choose(logits, stepped, slots)
         self._drop_done()
 
@@ -139,7 +139,7 @@ class T2SBatch:
             self._remove(self._rows.index(row))
 
     def _choose(self, logits: Tensor, rows: Sequence[TokenRow], slots: Sequence[int]) -> None:
-        eos = self._network.config.eos
+        eos = self.network.config.eos
         columns = self._columns_of(rows)
         seen = self._seen[slots]
         early = [place for place, row in enumerate(rows) if len(row.tokens) < NO_EOS_STEPS]

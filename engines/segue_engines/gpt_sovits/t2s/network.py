@@ -83,10 +83,14 @@ class _Attention:
     def mixed(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Add keys and values, `(rows, heads, head_width)` each like the query; returns `(rows, width)`."""
         keys, values = self.cache.keys[layer], self.cache.values[layer]
-        slots, where = self.at
-        keys[slots, :, where] = key
-        values[slots, :, where] = value
         first, count = self.slots[0], len(self.slots)
+        if count == 1:
+            keys[first, :, self.lengths[0]] = key[0]
+            values[first, :, self.lengths[0]] = value[0]
+        else:
+            slots, where = self.at
+            keys[slots, :, where] = key
+            values[slots, :, where] = value
         if self.slots[-1] - first + 1 == count:
             block, longest = slice(first, first + count), max(self.lengths) + 1
             seen = keys[block, :, :longest], values[block, :, :longest]
@@ -101,10 +105,11 @@ class _Attention:
 
 
 class T2SNetwork:
-    """The network on tensors that belong to somebody else (an arena); nothing is copied that is in the right dtype."""
+    """The network on tensors that belong to somebody else (an arena): `parameters`. Nothing is copied."""
 
     def __init__(self, config: T2SConfig, tensors: Mapping[str, Tensor]) -> None:
         """Take the tensors of a `.ckpt` file, with or without `model.` before their names."""
+        self.parameters = tensors
         weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
         self.config = config
         self._head_width = config.hidden_dim // config.head
