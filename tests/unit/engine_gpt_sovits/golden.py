@@ -77,10 +77,14 @@ def as_tensors(arrays: Mapping[str, NDArray[Any]] | Iterator[tuple[str, NDArray[
     return {name: torch.from_numpy(array) for name, array in dict(arrays).items()}
 
 
+def t2s_config(golden: Case) -> T2SConfig:
+    """The sizes of a T2S case."""
+    return T2SConfig.read({"model": golden.facts["config"], "data": {"max_sec": 54}}, golden.name)
+
+
 def t2s_network(golden: Case) -> T2SNetwork:
     """The T2S network of a case."""
-    config = T2SConfig.read({"model": golden.facts["config"], "data": {"max_sec": 54}}, golden.name)
-    return T2SNetwork(config, as_tensors(golden.weights()))
+    return T2SNetwork(t2s_config(golden), as_tensors(golden.weights()))
 
 
 def sovits_config(golden: Case) -> SovitsConfig:

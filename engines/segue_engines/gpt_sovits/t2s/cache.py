@@ -7,6 +7,8 @@ view instead of gathering. When a row leaves, the last one moves into its place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,9 +21,11 @@ class KeyValueCache:
 
     Attributes
     ----------
-    keys, values
-        Per layer, `(slots, heads, capacity, width / heads)`. What no row has written is zero, never garbage: masked
-        places are multiplied by zero, and zero times NaN would be NaN.
+    blocks
+        Per layer, `(slots, 2 * heads, capacity, width / heads)`: the heads' keys, then their values. What no row has
+        written is zero, never garbage: masked places are multiplied by zero, and zero times NaN would be NaN.
+    rows
+        The same memory, a line for each position of each head: `(slots * 2 * heads * capacity, width / heads)`.
     lengths
         Positions that each occupied slot holds.
     """
@@ -37,9 +41,9 @@ class KeyValueCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        shape = (slots, heads, capacity, head_width)
-        self.keys = [_zeros(shape, dtype, device) for _ in range(layers)]
-        self.values = [_zeros(shape, dtype, device) for _ in range(layers)]
+        shape = (slots, 2 * heads, capacity, head_width)
+        self.blocks = [_zeros(shape, dtype, device) for _ in range(layers)]
+        self.rows = [block.view(-1, head_width) for block in self.blocks]
         self.slots = slots
         self.dtype = dtype
         self.capacity = capacity
@@ -80,12 +84,18 @@ class KeyValueCache:
         if slot != last:
             length = self.lengths[last]
             extent = max(length, self.lengths[slot])  # the mover's zeros overwrite what the leaver had beyond it
-            for block in (*self.keys, *self.values):
+            for block in self.blocks:
                 block[slot, :, :extent] = block[last, :, :extent]
             self.lengths[slot] = length
-        for block in (*self.keys, *self.values):
+        for block in self.blocks:
             block[last, :, :length] = 0
         self.lengths.pop()
+
+    def ends(self, slots: Sequence[int]) -> Tensor:
+        """Where in `rows` the next position of each slot lies, `(slots * 2 * heads,) int64`."""
+        heads = self.blocks[0].shape[1]
+        first = torch.tensor([slot * heads * self.capacity + self.lengths[slot] for slot in slots])
+        return (first[:, None] + torch.arange(heads) * self.capacity).view(-1).to(self.blocks[0].device)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 from segue.errors import SynthesisError
 from segue_engines.gpt_sovits.formats import T2SConfig
 from segue_engines.gpt_sovits.t2s.cache import KeyValueCache
-from segue_engines.gpt_sovits.t2s.linear import Linear, PlainLinear, linear_of
+from segue_engines.gpt_sovits.t2s.linear import Linear, linear_of
 
 BERT_WIDTH: Final = 1024
 _NORM_EPSILON: Final = 1e-5
@@ -66,42 +66,38 @@ class _Attention:
     cache: KeyValueCache
     slots: Sequence[int]
     lengths: Sequence[int]
-    at: tuple[Tensor, Tensor]
+    ends: Tensor
     hidden: Tensor | None
 
     @classmethod
     def over(cls, cache: KeyValueCache, slots: Sequence[int], *, device: torch.device) -> _Attention:
         lengths = [cache.lengths[slot] for slot in slots]
-        where = torch.tensor(lengths, device=device)
         hidden = None
         if min(lengths) != max(lengths):
-            beyond = torch.arange(max(lengths) + 1, device=device) > where[:, None]
+            beyond = torch.arange(max(lengths) + 1, device=device) > torch.tensor(lengths, device=device)[:, None]
             hidden = torch.zeros(beyond.shape, device=device, dtype=cache.dtype).masked_fill_(beyond, _HIDDEN)
             hidden = hidden[:, None, None]
-        return cls(cache, slots, lengths, (torch.tensor(slots, device=device), where), hidden)
+        return cls(cache, slots, lengths, cache.ends(slots), hidden)
 
-    def mixed(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Add keys and values, `(rows, heads, head_width)` each like the query; returns `(rows, width)`."""
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        first, count = self.slots[0], len(self.slots)
-        if count == 1:
-            keys[first, :, self.lengths[0]] = key[0]
-            values[first, :, self.lengths[0]] = value[0]
-        else:
-            slots, where = self.at
-            keys[slots, :, where] = key
-            values[slots, :, where] = value
+    def mixed(self, layer: int, packed: Tensor) -> Tensor:
+        """Add the keys and values of `packed (rows, 3 * width)` and let its queries look; returns `(rows, width)`."""
+        block, count = self.cache.blocks[layer], len(self.slots)
+        twice, head_width = block.shape[1], block.shape[3]
+        heads = twice // 2
+        width = heads * head_width
+        query = packed[:, :width].view(count, heads, 1, head_width)
+        self.cache.rows[layer].index_copy_(0, self.ends, packed[:, width:].reshape(-1, head_width))
+        first = self.slots[0]
         if self.slots[-1] - first + 1 == count:
-            block, longest = slice(first, first + count), max(self.lengths) + 1
-            seen = keys[block, :, :longest], values[block, :, :longest]
-            return scaled_dot_product_attention(query[:, :, None], *seen, attn_mask=self.hidden).view(count, -1)
-        alone = [
-            scaled_dot_product_attention(
-                query[row, :, None], keys[slot, :, : length + 1], values[slot, :, : length + 1]
-            ).view(-1)
-            for row, (slot, length) in enumerate(zip(self.slots, self.lengths, strict=True))
-        ]
-        return torch.stack(alone)
+            seen = block[first : first + count, :, : max(self.lengths) + 1]
+            return scaled_dot_product_attention(query, seen[:, :heads], seen[:, heads:], attn_mask=self.hidden).view(
+                count, width
+            )
+        alone = []
+        for row, (slot, length) in enumerate(zip(self.slots, self.lengths, strict=True)):
+            seen = block[slot : slot + 1, :, : length + 1]
+            alone.append(scaled_dot_product_attention(query[row : row + 1], seen[:, :heads], seen[:, heads:]))
+        return torch.cat(alone).view(count, width)
 
 
 class T2SNetwork:
@@ -120,7 +116,7 @@ class T2SNetwork:
         self._text_scale = weights["ar_text_position.alpha"]
         self._audio_scale = weights["ar_audio_position.alpha"]
         self._layers = [_layer(weights, f"h.layers.{place}.") for place in range(config.n_layer)]
-        self._head: Linear = PlainLinear(weights["ar_predict_layer.weight"], None)
+        self._head = weights["ar_predict_layer.weight"].t()
 
     def new_cache(self, *, slots: int, capacity: int) -> KeyValueCache:
         """Reserve room for `slots` rows of up to `capacity` positions each."""
@@ -163,11 +159,10 @@ class T2SNetwork:
         hidden = _prefill_mask(texts, length, device=x.device)
         for place, layer in enumerate(self._layers):
             query, key, value = self._heads(layer.qkv(x))
-            cache.keys[place][slot, :, :length] = key
-            cache.values[place][slot, :, :length] = value
+            cache.blocks[place][slot, :, :length] = torch.cat((key, value))
             mixed = scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=hidden)[0]
             x = _rest(layer, x, mixed.transpose(0, 1).reshape(length, -1))
-        return slot, self._head(x[-1:])
+        return slot, x[-1:] @ self._head
 
     def step(self, tokens: Tensor, places: Sequence[int], slots: Sequence[int], cache: KeyValueCache) -> Tensor:
         """Feed one token of each row and get the raw logits `(rows, vocabulary)` of the next.
@@ -182,13 +177,11 @@ class T2SNetwork:
         device = tokens.device
         x = self._audio[tokens] + self._positions[torch.tensor(places, device=device)] * self._audio_scale
         attention = _Attention.over(cache, slots, device=device)
-        shape = (len(slots), 3, self.config.head, self._head_width)
         for place, layer in enumerate(self._layers):
-            query, key, value = layer.qkv(x).view(shape).unbind(1)
-            x = _rest(layer, x, attention.mixed(place, query, key, value))
+            x = _rest(layer, x, attention.mixed(place, layer.qkv(x)))
         for slot in slots:
             cache.lengths[slot] += 1
-        return self._head(x)
+        return x @ self._head
 
     def _text_rows(self, utterance: Utterance) -> Tensor:
         weight, bias = self._bert
