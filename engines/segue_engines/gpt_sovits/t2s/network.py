@@ -60,7 +60,8 @@ class _Layer:
 class _Attention:
     """Attention of one step: each row looks at its own slot.
 
-    Rows in neighbouring slots are done in one call that hides what lies beyond each length; others one by one.
+    Rows in neighbouring slots are done in one call that hides what lies beyond each length; others one by one. In the
+    dtype of the cache, which is bfloat16 where the matrices are smaller than float32.
     """
 
     cache: KeyValueCache
@@ -85,6 +86,7 @@ class _Attention:
         twice, head_width = block.shape[1], block.shape[3]
         heads = twice // 2
         width = heads * head_width
+        packed = packed.to(self.cache.dtype)
         query = packed[:, :width].view(count, heads, 1, head_width)
         self.cache.rows[layer].index_copy_(0, self.ends, packed[:, width:].reshape(-1, head_width))
         first = self.slots[0]
@@ -116,6 +118,8 @@ class T2SNetwork:
         self._text_scale = weights["ar_text_position.alpha"]
         self._audio_scale = weights["ar_audio_position.alpha"]
         self._layers = [_layer(weights, f"h.layers.{place}.") for place in range(config.n_layer)]
+        plain = all(weights[f"h.layers.{place}.linear1.weight"].is_floating_point() for place in range(config.n_layer))
+        self._cached = torch.float32 if plain else torch.bfloat16
         self._head = weights["ar_predict_layer.weight"].t()
 
     def new_cache(self, *, slots: int, capacity: int) -> KeyValueCache:
@@ -126,6 +130,7 @@ class T2SNetwork:
             heads=self.config.head,
             capacity=capacity,
             head_width=self._head_width,
+            dtype=self._cached,
             device=self._audio.device,
         )
 
@@ -159,7 +164,7 @@ class T2SNetwork:
         hidden = _prefill_mask(texts, length, device=x.device)
         for place, layer in enumerate(self._layers):
             query, key, value = self._heads(layer.qkv(x))
-            cache.blocks[place][slot, :, :length] = torch.cat((key, value))
+            cache.blocks[place][slot, :, :length] = torch.cat((key, value))  # rounded here where the cache is smaller
             mixed = scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=hidden)[0]
             x = _rest(layer, x, mixed.transpose(0, 1).reshape(length, -1))
         return slot, x[-1:] @ self._head
@@ -178,7 +183,7 @@ class T2SNetwork:
         x = self._audio[tokens] + self._positions[torch.tensor(places, device=device)] * self._audio_scale
         attention = _Attention.over(cache, slots, device=device)
         for place, layer in enumerate(self._layers):
-            x = _rest(layer, x, attention.mixed(place, layer.qkv(x)))
+            x = _rest(layer, x, attention.mixed(place, layer.qkv(x)).float())
         for slot in slots:
             cache.lengths[slot] += 1
         return x @ self._head
