@@ -29,13 +29,17 @@ class ServingDtype(StrEnum):
         return 4 if self is ServingDtype.FP32 else 2
 
 
-def cast(tensors: Iterable[tuple[str, NDArray[Any]]], dtype: ServingDtype) -> Iterator[tuple[str, NDArray[Any]]]:
+def cast(
+    tensors: Iterable[tuple[str, NDArray[Any]]], dtype: ServingDtype, *, file: str
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """Bring tensors to the serving type, one by one.
 
     Parameters
     ----------
     tensors
         (name, float16 or float32 array), finite.
+    file
+        Named in errors.
 
     Yields
     ------
@@ -49,7 +53,7 @@ def cast(tensors: Iterable[tuple[str, NDArray[Any]]], dtype: ServingDtype) -> It
         A value is too large for the type.
     """
     for name, array in tensors:
-        yield name, _cast(name, array, dtype)
+        yield name, _cast(f"{file}: tensor {name!r}", array, dtype)
 
 
 def bfloat16_bits(array: NDArray[Any]) -> NDArray[np.int16]:
@@ -67,24 +71,24 @@ def from_bfloat16_bits(bits: NDArray[np.int16]) -> NDArray[np.float32]:
     return wide.view(np.float32)
 
 
-def _cast(name: str, array: NDArray[Any], dtype: ServingDtype) -> NDArray[Any]:
+def _cast(where: str, array: NDArray[Any], dtype: ServingDtype) -> NDArray[Any]:
     match dtype:
         case ServingDtype.FP32:
             return np.ascontiguousarray(array, np.float32)
         case ServingDtype.FP16:
             with np.errstate(over="ignore"):
                 half = np.ascontiguousarray(array, np.float16)
-            _refuse_overflow(name, np.isfinite(half), dtype)
+            _refuse_overflow(where, np.isfinite(half), dtype)
             return half
         case ServingDtype.BF16:
             bits = bfloat16_bits(array)
-            _refuse_overflow(name, (bits & 0x7F80) != 0x7F80, dtype)
+            _refuse_overflow(where, (bits & 0x7F80) != 0x7F80, dtype)
             return bits
         case _:
             assert_never(dtype)
 
 
-def _refuse_overflow(name: str, finite: NDArray[np.bool_], dtype: ServingDtype) -> None:
+def _refuse_overflow(where: str, finite: NDArray[np.bool_], dtype: ServingDtype) -> None:
     if not finite.all():
         count = int(finite.size - np.count_nonzero(finite))
-        raise WeightsError(f"tensor {name!r} has {count} values too large for {dtype}; serve this voice in fp32")
+        raise WeightsError(f"{where} has {count} values too large for {dtype}; serve this voice in fp32")

@@ -238,7 +238,7 @@ def test_a_voice_whose_training_diverged_is_refused(tmp_path: Path, value: float
     array = np.zeros((16, 1024), np.float32)
     array[3, 5] = array[7, 0] = value
     path = replaced(small_t2s_file(), "model.bert_proj.weight", array, "float16").write(tmp_path / "n.ckpt")
-    message = r"n\.ckpt: tensor 'model.bert_proj.weight' holds 2 values that are NaN or infinite: .*earlier epoch"
+    message = r"n\.ckpt: tensor 'model.bert_proj.weight' holds 2 numbers that are NaN or infinite: .*earlier epoch"
     with pytest.raises(WeightsError, match=message):
         read_t2s(path)
 
