@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -49,12 +50,14 @@ class Watch:
 
     def __init__(self) -> None:
         self._allowed: str | None = None
+        self._thread = 0
         self._seen: list[str] = []
         sys.addaudithook(self._hook)
 
     def begin(self, path: Path) -> None:
         """From now on only this file may be opened, and only for reading."""
         self._seen.clear()
+        self._thread = threading.get_ident()
         self._allowed = str(path)
 
     def end(self) -> list[str]:
@@ -63,7 +66,7 @@ class Watch:
         return self._seen
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._allowed is None:
+        if self._allowed is None or threading.get_ident() != self._thread:
             return
         if event == "open" and (str(arguments[0]) != self._allowed or arguments[1] not in ("r", "rb")):
             self._seen.append(f"opened {arguments[0]} as {arguments[1]}")
