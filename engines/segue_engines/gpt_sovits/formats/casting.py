@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segue.errors import WeightsError
+
+_STEP: Final = 1 << 20
+"""Numbers rounded at once: the largest tensor has 21 million, and its temporary copies would dwarf it."""
 
 
 class ServingDtype(StrEnum):
@@ -58,10 +61,13 @@ def cast(
 
 def bfloat16_bits(array: NDArray[Any]) -> NDArray[np.int16]:
     """The bfloat16 nearest to each finite number, as bits; too large ones become infinity."""
-    bits = np.array(array, np.float32, order="C").view(np.uint32)
-    bits += 0x7FFF + ((bits >> 16) & 1)  # ties to even
-    bits >>= 16
-    return bits.astype(np.uint16).view(np.int16)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    halves = np.empty(flat.size, np.uint16)
+    for begin in range(0, flat.size, _STEP):
+        bits = flat[begin : begin + _STEP].astype(np.float32).view(np.uint32)
+        bits += 0x7FFF + ((bits >> 16) & 1)  # ties to even
+        halves[begin : begin + _STEP] = bits >> 16
+    return halves.view(np.int16).reshape(array.shape)
 
 
 def from_bfloat16_bits(bits: NDArray[np.int16]) -> NDArray[np.float32]:
