@@ -33,7 +33,7 @@ class ServingDtype(StrEnum):
 
 
 def cast(
-    tensors: Iterable[tuple[str, NDArray[Any]]], dtype: ServingDtype, *, file: str
+    tensors: Iterable[tuple[str, NDArray[Any]]], dtype: ServingDtype, *, file: str = "weights"
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """Bring tensors to the serving type, one by one.
 

@@ -91,7 +91,7 @@ class T2SCheckpoint:
         when asked for; a value that is NaN or infinite raises `WeightsError` then.
     """
 
-    file: str
+    file: str = "weights"
     config: T2SConfig
     info: str
     tensors: Mapping[str, NDArray[Any]]
@@ -101,7 +101,7 @@ class T2SCheckpoint:
 class SovitsCheckpoint:
     """A SoVITS file; attributes as `T2SCheckpoint`, with the names and shapes of `sovits_shapes(config)`."""
 
-    file: str
+    file: str = "weights"
     version: ModelVersion
     config: SovitsConfig
     info: str

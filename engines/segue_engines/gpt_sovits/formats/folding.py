@@ -21,7 +21,9 @@ _LENGTH: Final = ".weight_g"
 _DIRECTION: Final = ".weight_v"
 
 
-def fold_weight_norm(tensors: Mapping[str, NDArray[Any]], *, file: str) -> Iterator[tuple[str, NDArray[Any]]]:
+def fold_weight_norm(
+    tensors: Mapping[str, NDArray[Any]], *, file: str = "weights"
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield (name, array) with each pair `X.weight_g` and `X.weight_v` made one `X.weight`, in place of the first.
 
     Parameters
