@@ -91,17 +91,17 @@ def survey(
 
 def _examined(pair: Pair, recordings: Recordings, root: Path) -> Candidate | Problem:
     """Open both files, without reading their weights, and find a recording."""
-    place = pair.sovits.path
+    opening = pair.sovits.path
     try:
-        with open_sovits(place) as opened:
+        with open_sovits(opening) as opened:
             version = opened.version
-        place = pair.gpt.path
-        with open_t2s(place):
+        opening = pair.gpt.path
+        with open_t2s(opening):
             pass
     except WeightsError as error:
-        reason = str(error).removeprefix(f"{place.name}: ")
-        return Problem(what=str(place.relative_to(root)), reason=reason, name=pair.name)
+        reason = str(error).removeprefix(f"{opening.name}: ")
+        return Problem(what=str(opening.relative_to(root)), reason=reason, name=pair.name)
     recording = recordings.of_voice(pair.name)
     if isinstance(recording, NoRecording):
-        return Problem(what=str(place.relative_to(root)), reason=recording.reason, name=pair.name)
+        return Problem(what=str(pair.sovits.path.relative_to(root)), reason=recording.reason, name=pair.name)
     return Candidate(pair=pair, version=version, recording=recording)
