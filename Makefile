@@ -4,6 +4,7 @@
 #   make test           all tests that need no cluster, two at a time   (JOBS=1: one after the other)
 #   make integration    the operator against a real kube-apiserver, which it builds the first time
 #   make cluster        such an API server for yourself, until Ctrl-C   (ARGS=--help)
+#   make node           a shell on a real node of your own, as root, without Docker   (ARGS=--help)
 #   make snapshots      write the snapshots of the chart's renderings anew; review them with git diff
 #   make check          format, lint, types, import layers, generated files
 #   make bench          the measured promises -> build/bench/*.json   (ONLY=swap for one, SHORT=1 for CI's short form)
@@ -11,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test integration cluster snapshots check format bench lock generate clean
+.PHONY: help setup demo test integration cluster node snapshots check format bench lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
@@ -38,6 +39,9 @@ integration: setup
 
 cluster: setup
 	@$(BIN)/python -m tests.support.cluster $(ARGS)
+
+node: setup
+	@$(BIN)/python -m tests.support.node $(or $(ARGS),up)
 
 snapshots: setup
 	$(BIN)/python -m tests.support.chart.snapshots

@@ -88,7 +88,7 @@ def sidecar(plan: SidecarPlan) -> Body:
         "startupProbe": _probe("/readyz", periodSeconds=2, timeoutSeconds=2, failureThreshold=STARTUP_S // 2),
         "readinessProbe": _probe("/readyz", periodSeconds=5, timeoutSeconds=2),
         "livenessProbe": _probe("/healthz", timeoutSeconds=5, failureThreshold=6),
-        "resources": {"limits": {"memory": plan.memory}, "requests": {"cpu": "250m", "memory": plan.memory}},
+        "resources": {"limits": {"memory": plan.memory}, "requests": {"cpu": "100m", "memory": plan.memory}},
         "securityContext": {
             "runAsUser": plan.uid,
             "runAsGroup": plan.uid,

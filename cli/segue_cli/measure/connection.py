@@ -57,9 +57,16 @@ def encode_post(*, path: str, host: str, headers: Mapping[str, str], body: Mappi
 
 
 class SpeechConnection(asyncio.Protocol):
-    """One keep-alive connection with at most one request on it."""
+    """One keep-alive connection with at most one request on it.
+
+    Attributes
+    ----------
+    exchanges
+        How many requests were sent on it.
+    """
 
     def __init__(self) -> None:
+        self.exchanges = 0
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._answer = Answer()
@@ -86,6 +93,7 @@ class SpeechConnection(asyncio.Protocol):
         self._answer = answer = Answer()
         self._parser = httptools.HttpResponseParser(self)
         self._waiter = asyncio.get_running_loop().create_future()
+        self.exchanges += 1
         self._transport.write(request)
         try:
             async with asyncio.timeout(timeout_s):

@@ -161,10 +161,15 @@ class LoadGenerator:
             self._add(shot, due_ns=due_ns, start_ns=start_ns, answer=answer)
             return False
         answer = await connection.exchange(self._request(shot, listener), timeout_s=self._plan.timeout_s)
-        if connection.usable:
+        if self._is_worn(connection):
+            connection.close()
+        elif connection.usable:
             self._idle.append(connection)
         self._add(shot, due_ns=due_ns, start_ns=start_ns, answer=answer)
         return answer.status != 0
+
+    def _is_worn(self, connection: SpeechConnection) -> bool:
+        return 0 < self._plan.requests_per_connection <= connection.exchanges
 
     def _request(self, shot: int, listener: int) -> bytes:
         encoded = self._requests[shot]

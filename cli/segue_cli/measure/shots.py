@@ -104,6 +104,8 @@ class LoadPlan(BaseModel):
     api_key: str | None = None
     spool: str | None = None
     """Folder for each distinct answer, one file per (shot, revision, digest); None keeps no audio."""
+    requests_per_connection: int = Field(default=0, ge=0)
+    """A Service balances connections, not requests: a connection is given up after so many. 0: never."""
     sessions: int = 0
     """With a number above 0 each listener gets a `Segue-Session` out of so many."""
 

@@ -26,7 +26,7 @@ from segue.errors import UnsafePickle, WeightsError
 
 MAX_PICKLE_BYTES: Final = 32 << 20
 MAX_DEPTH: Final = 64
-MAX_VALUES: Final = 1_000_000
+MAX_VALUES: Final = 200_000
 MAX_TENSORS: Final = 65_536
 MAX_PATH: Final = 1024
 

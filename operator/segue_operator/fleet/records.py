@@ -43,8 +43,11 @@ class PodRecord:
     url
         `https://ADDRESS:PORT` of its control API; empty while it has no address or is not running, and then it is
         never asked anything.
+    config_map
+        Name of the ConfigMap, in the pod's namespace, with its sidecar's configuration; empty where there is none.
     """
 
     facts: PodFacts
     fleet: FleetKey
     url: str
+    config_map: str = ""

@@ -120,6 +120,9 @@ class DesiredSets:
         The voice past every cache; None only when it certainly does not exist.
     fleets
         Fleets that there are besides those of the voices: something may lie there that nobody wants any more.
+    config_map_of
+        Name of the ConfigMap with the configuration of a fleet's sidecars; it owns what we make for the fleet, so that
+        nothing is left of a fleet that is uninstalled. Empty: nobody owns it.
     """
 
     api: Calls
@@ -128,6 +131,7 @@ class DesiredSets:
     read_voice: Callable[[str], Awaitable[VoiceModel | None]]
     tell: Callable[[str, Event], None]
     fleets: Callable[[], Iterable[FleetKey]] = tuple
+    config_map_of: Callable[[FleetKey], str] = lambda _fleet: ""
     clock: Callable[[], float] = time.monotonic
     random: random.Random = field(default_factory=random.Random)
     _pages: dict[Shard, Page] = field(default_factory=dict)
@@ -289,7 +293,7 @@ class DesiredSets:
         try:
             body = await self.api.call("GET", shard.path)
         except ObjectNotFound:
-            body = {"metadata": {}}
+            body = {"metadata": {"ownerReferences": await self._owners(shard.fleet)}}
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
         labels = {**(metadata.get("labels") or {}), **LABELS, LABEL_FLEET: shard.fleet.name}
         return {
@@ -298,6 +302,17 @@ class DesiredSets:
             "kind": "ConfigMap",
             "metadata": {**metadata, "name": shard.name, "namespace": shard.fleet.namespace, "labels": labels},
         }
+
+    async def _owners(self, fleet: FleetKey) -> list[dict[str, str]]:
+        """Said at creation only: to add an owner later takes the right to delete, where the cluster is strict."""
+        name = self.config_map_of(fleet)
+        if not name:
+            return []
+        try:
+            owner = await self.api.call("GET", object_path("", "v1", fleet.namespace, "configmaps", name))
+        except ObjectNotFound:
+            return []
+        return [{"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": owner["metadata"]["uid"]}]
 
     async def _strays(self, shard: Shard, page: Page) -> frozenset[str]:
         """Keys of entries that nobody wants: of voices that certainly are not there, or that live elsewhere."""

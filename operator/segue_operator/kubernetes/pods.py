@@ -19,6 +19,7 @@ from segue_operator.kubernetes.api import Body
 from segue_operator.kubernetes.seen import is_older
 
 PORT_NAME = "segue-control"
+CONFIG_VOLUME = "segue-sidecar-config"
 SETTLE_S = 0.05
 """Changes that come together are told together: a list of 5,000 pods is 5,000 events."""
 
@@ -49,7 +50,8 @@ def record_of(body: Mapping[str, Any], *, fleet: FleetKey, control_port: int, sc
         ready_since=_time(condition.get("lastTransitionTime")),
         terminating=metadata.get("deletionTimestamp") is not None,
     )
-    return PodRecord(facts=facts, fleet=fleet, url=_url(scheme, address, _port(body) or control_port))
+    url = _url(scheme, address, _port(body) or control_port)
+    return PodRecord(facts=facts, fleet=fleet, url=url, config_map=_config_map(body))
 
 
 def is_over(body: Mapping[str, Any]) -> bool:
@@ -69,6 +71,13 @@ def _port(body: Mapping[str, Any]) -> int | None:
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     ports = (port for container in containers for port in container.get("ports") or ())
     return next((int(port["containerPort"]) for port in ports if port.get("name") == PORT_NAME), None)
+
+
+def _config_map(body: Mapping[str, Any]) -> str:
+    """As the chart and `segue inject` mount it."""
+    volumes = (body.get("spec") or {}).get("volumes") or ()
+    mounted = (volume.get("configMap") or {} for volume in volumes if volume.get("name") == CONFIG_VOLUME)
+    return next((str(each.get("name") or "") for each in mounted), "")
 
 
 def _time(text: str | None) -> datetime | None:
@@ -107,6 +116,11 @@ class PodBook:
     def fleets(self) -> frozenset[FleetKey]:
         """Every fleet that has a pod."""
         return frozenset(entry.record.fleet for entry in self._entries.values())
+
+    def config_map(self, fleet: FleetKey) -> str:
+        """Name of the ConfigMap with the configuration of a fleet's sidecars; empty where no pod tells one."""
+        named = {each.record.config_map for each in self._entries.values() if each.record.fleet == fleet}
+        return min(named - {""}, default="")
 
     def tell(self, listener: Callable[[Sequence[PodRecord]], None] | None) -> None:
         """Tell the whole set, now and after changes; None: nobody."""

@@ -197,6 +197,7 @@ class Operator:
             read_voice=self._cluster.read,
             tell=self._events.publish,
             fleets=self._pods.fleets,
+            config_map_of=self._pods.config_map,
         )
         controller = Controller(
             cluster=self._cluster,

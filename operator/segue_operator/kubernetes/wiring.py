@@ -30,6 +30,9 @@ STEADY_S = 60.0
 """A watch that held for so long begins its next attempt at once."""
 
 STOP_S = 5.0
+_NOBODY: Any = "segue"
+"""Whom kopf takes itself for, among peers that it does not have: left alone it asks for the user's name, and the user
+of a container has none."""
 
 Deliver = Callable[[Watch, str | None, Body], None]
 
@@ -204,6 +207,7 @@ class _Thread:
         await kopf.operator(
             registry=registry_for(self.watch, self.around.api, self._deliver),
             settings=settings_for(self.watch),
+            identity=_NOBODY,
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,

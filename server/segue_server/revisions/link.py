@@ -148,7 +148,8 @@ class SidecarLink:
         try:
             await self._settle()
             await self._introduce(connection)
-            log.info("joined the sidecar (pid %s)", connection.peer.pid)
+            pid = connection.peer.pid  # 0 where it is in another container, whose processes we cannot see
+            log.info("joined the sidecar (%s)", f"pid {pid}" if pid else "in another container")
             while True:
                 with await connection.receive() as received:
                     self._hear(received)

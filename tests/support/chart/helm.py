@@ -40,7 +40,7 @@ class Helm:
     home: Path
     kubeconfig: Path | None = None
 
-    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, check: bool = True, within_s: float = LIMIT_S) -> subprocess.CompletedProcess[str]:
         """Run it; a failure fails the test, unless it is not to be checked."""
         environment = {
             "PATH": os.environ.get("PATH", ""),
@@ -48,7 +48,7 @@ class Helm:
             "KUBECONFIG": str(self.kubeconfig or self.home / "no-cluster"),
         }
         command = [str(self.program), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=within_s, check=False)
         if check and done.returncode != 0:
             raise AssertionError(f"helm {' '.join(arguments)}: code {done.returncode}\n{done.stdout}{done.stderr}")
         return done

@@ -56,7 +56,7 @@ BY_SCHEMA: tuple[tuple[str, str], ...] = (
     ("fleet: {sidecar: {cacheVolume: {hostPath: {path: /}}}}", "fleet/sidecar/cacheVolume"),
     ("fleet: {extraVolumes: [{name: root, hostPath: {path: /}}]}", "fleet/extraVolumes/0"),
     ("fleet: {gpu: {count: 0}}", "fleet/gpu/count"),
-    ("fleet: {autoscaling: {targetCPU: 150}}", "fleet/autoscaling/targetCPU"),
+    ("fleet: {autoscaling: {targetCPU: 0}}", "fleet/autoscaling/targetCPU"),
     ("fleet: {keda: {serverAddress: prometheus}}", "fleet/keda/serverAddress"),
     ("fleet: {service: {type: ExternalName}}", "fleet/service/type"),
     ("fleet: {pdb: {maxUnavailable: some}}", "fleet/pdb/maxUnavailable"),

@@ -27,6 +27,7 @@ import httpx
 ETCD = "etcd"
 HELM = "helm"
 CONTROL_PLANE = (ETCD, "kube-apiserver", "kube-controller-manager", "kubectl")
+NODE = ("kubelet", "kube-proxy", "kube-scheduler")
 TOOLS = Path(__file__).parents[3] / "tools"
 GIVEN_BY = "KUBEBUILDER_ASSETS"
 
@@ -104,7 +105,7 @@ class Origins:
 
     project: Project = KUBERNETES
     go_module: Path = TOOLS / KUBERNETES.folder
-    store: Path = field(default_factory=lambda: _cache_root() / KUBERNETES.folder)
+    store: Path = field(default_factory=lambda: cache_root() / KUBERNETES.folder)
     official: str = KUBERNETES.official
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -115,7 +116,7 @@ class Origins:
         return cls(
             project=project,
             go_module=TOOLS / project.folder,
-            store=_cache_root() / project.folder,
+            store=cache_root() / project.folder,
             official=project.official,
         )
 
@@ -259,7 +260,7 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def _cache_root() -> Path:
+def cache_root() -> Path:
     """The same folder as `scripts/venv`."""
     if own := os.environ.get("SEGUE_CACHE"):
         return Path(own)

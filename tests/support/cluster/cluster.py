@@ -200,26 +200,40 @@ def open_cluster(
         There is none, and none can be started here.
     """
     origins = origins or Origins()
-    with tempfile.TemporaryDirectory(prefix="segue-cluster-", ignore_cleanup_errors=True) as name:
-        given = environment.get(KUBECONFIG), environment.get(CONTEXT)
-        opened = _existing(given, Path(name), origins) if any(given) else _own(Path(name), origins, say)
-        with opened as cluster:
-            cluster.install_crd()
-            yield cluster
+    given = environment.get(KUBECONFIG) or environment.get(CONTEXT)
+    with given_cluster(environment, origins=origins) if given else _own(origins, say) as cluster:
+        cluster.install_crd()
+        yield cluster
 
 
 @contextlib.contextmanager
-def _own(directory: Path, origins: Origins, say: Say) -> Iterator[TestCluster]:
+def _own(origins: Origins, say: Say) -> Iterator[TestCluster]:
     etcd, api_server, manager, kubectl = (_program(name, origins, say) for name in CONTROL_PLANE)
     programs = Programs(etcd=etcd, api_server=api_server, controller_manager=manager)
-    with control_plane(programs, directory) as plane:
+    with _directory() as directory, control_plane(programs, directory) as plane:
         kubeconfig = plane.admin.write(directory / "kubeconfig.yaml")
         yield TestCluster(kubeconfig=kubeconfig, kubectl=kubectl, directory=directory, plane=plane)
 
 
 @contextlib.contextmanager
-def _existing(given: tuple[str | None, str | None], directory: Path, origins: Origins) -> Iterator[TestCluster]:
-    source, context = given
+def given_cluster(
+    environment: Mapping[str, str] = os.environ, *, origins: Origins | None = None
+) -> Iterator[TestCluster]:
+    """The cluster that the environment names; nothing is installed into it.
+
+    Raises
+    ------
+    ClusterUnavailable
+        There is no kubectl.
+    ValueError
+        It is named by half, or there is no such context.
+    """
+    with _directory() as directory:
+        yield from _existing(environment, directory, origins or Origins())
+
+
+def _existing(environment: Mapping[str, str], directory: Path, origins: Origins) -> Iterator[TestCluster]:
+    source, context = environment.get(KUBECONFIG), environment.get(CONTEXT)
     if not source or not context:
         raise ValueError(f"set both {KUBECONFIG} and {CONTEXT}, or neither: a cluster is only used when it is named")
     kubectl = _program("kubectl", origins, lambda line: None)
@@ -236,6 +250,12 @@ def _existing(given: tuple[str | None, str | None], directory: Path, origins: Or
             yield cluster
         finally:
             cluster.forget_namespaces()
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="segue-cluster-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 def _program(name: str, origins: Origins, say: Say) -> Path:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,26 @@ class Programs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a control plane is for: objects alone, unless a node says otherwise.
+
+    Attributes
+    ----------
+    address, port
+        Where the API server listens; without a port, on one that is free.
+    controllers
+        Those that run.
+    api_server
+        Further flags of the API server; its directory holds `kubelet-client.crt` and `.key`.
+    """
+
+    address: str = HOST
+    port: int | None = None
+    controllers: Sequence[str] = CONTROLLERS
+    api_server: Sequence[str] = ("--endpoint-reconciler-type=none",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlane:
     """A running control plane.
 
@@ -67,17 +87,26 @@ class ControlPlane:
     ----------
     authority
         Signs client certificates.
+    leash
+        For further processes that shall end with these.
     admin
         Access with every right.
     """
 
     directory: Path
     authority: Authority
+    leash: Leash
     admin: Access
     etcd_url: str
     etcd: Child
     api_server: Child
     controller_manager: Child
+
+    def start_etcd(self) -> None:
+        """Start it, with the data it had before, and wait until it answers."""
+        self.etcd.start()
+        with httpx.Client(base_url=self.etcd_url, trust_env=False) as client:
+            _wait(self.etcd, client, "/health")
 
     def start_api_server(self) -> None:
         """Start it, on the port it had before, and wait until it is ready."""
@@ -94,7 +123,7 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def control_plane(programs: Programs, directory: Path) -> Iterator[ControlPlane]:
+def control_plane(programs: Programs, directory: Path, setting: Setting | None = None) -> Iterator[ControlPlane]:
     """Bring one up in an empty directory; all of it is gone afterwards, whatever happens inside.
 
     Raises
@@ -107,16 +136,18 @@ def control_plane(programs: Programs, directory: Path) -> Iterator[ControlPlane]
     with contextlib.ExitStack() as stack:
         leash = Leash()
         stack.callback(leash.close)
-        plane = _started(programs, directory, leash, stack)
+        plane = _started(programs, directory, leash, stack, setting or Setting())
         yield plane
 
 
-def _started(programs: Programs, directory: Path, leash: Leash, stack: contextlib.ExitStack) -> ControlPlane:
+def _started(
+    programs: Programs, directory: Path, leash: Leash, stack: contextlib.ExitStack, setting: Setting
+) -> ControlPlane:
     """Started on ports of its own; somebody may take one between our looking and its binding, then on others."""
     for attempt in range(_PORT_ATTEMPTS):
         folder = directory / f"attempt-{attempt}"
         folder.mkdir(parents=True)
-        plane = _laid_out(programs, folder, leash)
+        plane = _laid_out(programs, folder, leash, setting)
         for child in (plane.etcd, plane.api_server, plane.controller_manager):
             stack.callback(child.stop)
         try:
@@ -130,9 +161,7 @@ def _started(programs: Programs, directory: Path, leash: Leash, stack: contextli
 
 
 def _bring_up(plane: ControlPlane) -> None:
-    plane.etcd.start()
-    with httpx.Client(base_url=plane.etcd_url, trust_env=False) as client:
-        _wait(plane.etcd, client, "/health")
+    plane.start_etcd()
     plane.start_api_server()
     plane.controller_manager.start()
     with plane.admin.client() as client:
@@ -151,12 +180,13 @@ def _answers(child: Child, client: httpx.Client, path: str) -> bool | None:
     return None
 
 
-def _laid_out(programs: Programs, directory: Path, leash: Leash) -> ControlPlane:
+def _laid_out(programs: Programs, directory: Path, leash: Leash, setting: Setting) -> ControlPlane:
     """Certificates, configuration and arguments; nothing runs yet."""
-    etcd_port, peer_port, api_port = free_ports(3)
+    etcd_port, peer_port, free_port = free_ports(3)
+    api_port = setting.port or free_port
     authority = Authority.create()
-    server = f"https://{HOST}:{api_port}"
-    _write_credentials(directory, authority, server)
+    server = f"https://{setting.address}:{api_port}"
+    _write_credentials(directory, authority, server, setting.address)
     etcd_url, peer_url = f"http://{HOST}:{etcd_port}", f"http://{HOST}:{peer_port}"
 
     def child(program: Path, arguments: list[str]) -> Child:
@@ -165,25 +195,28 @@ def _laid_out(programs: Programs, directory: Path, leash: Leash) -> ControlPlane
     return ControlPlane(
         directory=directory,
         authority=authority,
-        admin=_as_client(authority, server, "kubernetes-admin", "system:masters"),
+        leash=leash,
+        admin=as_client(authority, server, "kubernetes-admin", "system:masters"),
         etcd_url=etcd_url,
         etcd=child(programs.etcd, _etcd_arguments(etcd_url, peer_url)),
-        api_server=child(programs.api_server, _api_server_arguments(etcd_url, api_port)),
-        controller_manager=child(programs.controller_manager, _controller_manager_arguments()),
+        api_server=child(programs.api_server, _api_server_arguments(etcd_url, api_port, setting)),
+        controller_manager=child(programs.controller_manager, _controller_manager_arguments(setting)),
     )
 
 
-def _as_client(authority: Authority, server: str, user: str, *groups: str) -> Access:
+def as_client(authority: Authority, server: str, user: str, *groups: str) -> Access:
+    """Access of a user by a new certificate."""
     return Access(server=server, ca=authority.pair.cert, pair=authority.client(user, groups))
 
 
-def _write_credentials(directory: Path, authority: Authority, server: str) -> None:
+def _write_credentials(directory: Path, authority: Authority, server: str, address: str) -> None:
     authority.pair.write(directory, "ca")
-    authority.server(SERVING_NAMES).write(directory, "server")
+    authority.server(sorted({*SERVING_NAMES, address})).write(directory, "server")
+    authority.client("kube-apiserver-kubelet-client", ("system:masters",)).write(directory, "kubelet-client")
     tokens = directory / "tokens.key"
     tokens.touch(mode=0o600)
     tokens.write_bytes(key_pem(new_key()))
-    manager = _as_client(authority, server, "system:kube-controller-manager")
+    manager = as_client(authority, server, "system:kube-controller-manager")
     manager.write(directory / "controller-manager.kubeconfig")
     (directory / "audit-policy.json").write_text(json.dumps(_AUDIT_POLICY), encoding="utf-8")
 
@@ -205,13 +238,13 @@ def _etcd_arguments(client_url: str, peer_url: str) -> list[str]:
     ]
 
 
-def _api_server_arguments(etcd_url: str, port: int) -> list[str]:
+def _api_server_arguments(etcd_url: str, port: int, setting: Setting) -> list[str]:
     return [
         f"--etcd-servers={etcd_url}",
-        f"--bind-address={HOST}",
+        f"--bind-address={setting.address}",
         f"--secure-port={port}",
         "--service-cluster-ip-range=10.96.0.0/16",
-        "--endpoint-reconciler-type=none",
+        *setting.api_server,
         "--tls-cert-file=server.crt",
         "--tls-private-key-file=server.key",
         "--client-ca-file=ca.crt",
@@ -226,10 +259,10 @@ def _api_server_arguments(etcd_url: str, port: int) -> list[str]:
     ]
 
 
-def _controller_manager_arguments() -> list[str]:
+def _controller_manager_arguments(setting: Setting) -> list[str]:
     return [
         "--kubeconfig=controller-manager.kubeconfig",
-        f"--controllers={','.join(CONTROLLERS)}",
+        f"--controllers={','.join(setting.controllers)}",
         "--service-account-private-key-file=tokens.key",
         "--root-ca-file=ca.crt",
         "--cluster-signing-cert-file=ca.crt",

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 POLL_S = 0.05
 _STOP_S = 5.0
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Found = TypeVar("Found")
 
@@ -40,6 +41,11 @@ def wait_for(probe: Callable[[], Found | None], *, within_s: float, what: str) -
             raise TimeoutError(f"not within {within_s:g} s: {what}")
         time.sleep(POLL_S)
     return found
+
+
+def search_path() -> str:
+    """PATH with the folders for root's programs, which it lacks on some machines."""
+    return f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"
 
 
 class Leash:
@@ -88,7 +94,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 cwd=self._log.parent,
-                env={"PATH": os.environ.get("PATH", "")},
+                env={"PATH": search_path()},
                 process_group=self._leash.group,
             )
 
@@ -117,6 +123,8 @@ class Child:
 
     def tail(self, size_bytes: int = 3000) -> str:
         """The end of its log."""
+        if not self._log.exists():
+            return ""
         return self._log.read_bytes()[-size_bytes:].decode(errors="replace")
 
     def _end(self, how: signal.Signals) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.pods.traffic import Tally
 
@@ -62,7 +63,7 @@ class Report:
         """Another case has ended."""
         with self._lock:
             self.lines.append(line)
-            self._write()
+            self.write()
 
     def summary(self) -> str:
         """One line for people."""
@@ -83,9 +84,13 @@ class Report:
             "shielded": sum(line.shielded for line in self.lines),
         }
 
-    def _write(self) -> None:
+    def content(self) -> dict[str, Any]:
+        """What the file says."""
+        return {**self.totals(), "details": [asdict(line) for line in self.lines]}
+
+    def write(self) -> None:
+        """The file as of now."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        content = {**self.totals(), "details": [asdict(line) for line in self.lines]}
         partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(self.content(), indent=2) + "\n", encoding="utf-8")
         partial.replace(self._path)

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tests.support.pods.backstage import Backstage
-from tests.support.pods.pod import PodProcess
 
 from segue_cli.measure.load import LoadGenerator
 from segue_cli.measure.mixed import judge_records
@@ -32,6 +32,25 @@ RATE_PER_S = 3.0
 SESSIONS = 37
 """Listeners a voice has; no divisor of the number of shots, so that every listener asks for every text."""
 TIMEOUT_S = 40.0
+
+
+class Endpoint(Protocol):
+    """Where a voice is asked for: a pod, or a Service."""
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Host."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """Of the speech API."""
+        ...
 
 
 @dataclass(slots=True)
@@ -75,13 +94,16 @@ class Traffic:
     ----------
     judging
         Renderings are made for one case at a time.
+    requests_per_connection
+        See `LoadPlan`.
     """
 
     backstage: Backstage
     spool: Path
     renderings: Renderings
     judging: threading.Lock
-    _pods: tuple[PodProcess, ...] = ()
+    requests_per_connection: int = 0
+    _pods: tuple[Endpoint, ...] = ()
     _wanted: dict[str, Subscription] = field(default_factory=dict)
     _lanes: dict[tuple[str, str], Lane] = field(default_factory=dict)
     _ended: list[Lane] = field(default_factory=list)
@@ -121,9 +143,9 @@ class Traffic:
 
     # --- backstage ----------------------------------------------------------------------------------------------------
 
-    def route(self, pods: tuple[PodProcess, ...]) -> None:
+    def route(self, pods: Sequence[Endpoint]) -> None:
         """The endpoints are these from now on."""
-        self._pods = pods
+        self._pods = tuple(pods)
         names = {pod.name for pod in pods}
         for key in [key for key in self._lanes if key[0] not in names]:
             self._retire(key)
@@ -147,7 +169,7 @@ class Traffic:
             if (pod.name, subscription.voice) not in self._lanes:
                 self._lanes[pod.name, subscription.voice] = self._open(pod, subscription)
 
-    def _open(self, pod: PodProcess, subscription: Subscription) -> Lane:
+    def _open(self, pod: Endpoint, subscription: Subscription) -> Lane:
         plan = LoadPlan(
             host=pod.address,
             port=pod.port,
@@ -157,6 +179,7 @@ class Traffic:
             drain_s=TIMEOUT_S,
             spool=str(self.spool / f"{next(self._numbers)}"),
             sessions=SESSIONS,
+            requests_per_connection=self.requests_per_connection,
         )
         generator = LoadGenerator(plan)
         name = f"{subscription.voice} on {pod.name}"

@@ -150,3 +150,20 @@ def test_a_list_takes_away_what_a_watch_missed_and_nothing_that_came_after_it() 
         to.keep_only(WATCH, ["uid-there"], resource_version="10")
 
     assert told_by(change, *before) == [{"there", "new", "elsewhere"}]
+
+
+def configured(name: str, config_map: str | None) -> Body:
+    body = pod_body(name=name, uid=name)
+    volume = {"name": "segue-sidecar-config", "configMap": {"name": config_map}}
+    body["spec"]["volumes"] = [{"name": "tmp", "emptyDir": {}}, *([volume] if config_map else [])]
+    return body
+
+
+def test_a_fleet_is_configured_by_what_its_pods_mount() -> None:
+    pods = taken(configured("by-hand", None), configured("installed", "segue-default"))
+    assert pods.config_map(DEFAULT) == "segue-default"
+
+
+def test_pods_without_a_configuration_that_we_know_tell_none() -> None:
+    assert taken(configured("by-hand", None)).config_map(DEFAULT) == ""
+    assert taken().config_map(DEFAULT) == ""

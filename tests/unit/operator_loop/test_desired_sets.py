@@ -37,6 +37,7 @@ class Desk:
         self.voices: dict[str, VoiceModel] = {}
         self.told: list[tuple[str, Event]] = []
         self.reads: list[str] = []
+        self.config_maps: dict[FleetKey, str] = {}
         self.fences = TermFences(term)
         self.sets = DesiredSets(
             api=FakeApi(self.objects),
@@ -45,6 +46,7 @@ class Desk:
             read_voice=self._read,
             tell=lambda voice, event: self.told.append((voice, event)),
             fleets=lambda: [FleetKey(namespace="default", name="default")],
+            config_map_of=lambda fleet: self.config_maps.get(fleet, ""),
             clock=lambda: self.time.now_s,
             random=random.Random(1),
         )
@@ -372,3 +374,35 @@ def test_what_is_wanted_again_while_its_removal_is_written_stays(desk: Desk) -> 
     entry = desk.entry("default/narrator")
     assert entry is not None
     assert entry.uid == "uid-2"
+
+
+OWNER = "segue-default"
+OWNER_PATH = f"/api/v1/namespaces/default/configmaps/{OWNER}"
+
+
+def owners_of_what_is_written(desk: Desk) -> list[Any]:
+    desk.config_maps[FleetKey(namespace="default", name="default")] = OWNER
+    desk.keep(stable("v1"))
+    desk.live(SPACING_S)
+    owners: list[Any] = desk.objects.stored[path_of("default/narrator")]["metadata"].get("ownerReferences", [])
+    return owners
+
+
+def test_what_is_written_goes_with_the_configuration_of_the_fleet(desk: Desk) -> None:
+    made = desk.objects.call("POST", OWNER_PATH.rpartition("/")[0], {"metadata": {"name": OWNER}})
+    expected = {"apiVersion": "v1", "kind": "ConfigMap", "name": OWNER, "uid": made["metadata"]["uid"]}
+    assert owners_of_what_is_written(desk) == [expected]
+
+
+def test_it_is_written_without_an_owner_where_the_configuration_is_gone(desk: Desk) -> None:
+    assert owners_of_what_is_written(desk) == []
+
+
+def test_an_owner_is_not_given_to_what_exists(desk: Desk) -> None:
+    settled(desk)
+    desk.objects.call("POST", OWNER_PATH.rpartition("/")[0], {"metadata": {"name": OWNER}})
+    desk.config_maps[FleetKey(namespace="default", name="default")] = OWNER
+    desk.keep(stable("v2", "v1"))
+    desk.live(2 * SPACING_S)
+    assert desk.entry("default/narrator") is not None
+    assert not desk.objects.stored[path_of("default/narrator")]["metadata"].get("ownerReferences")

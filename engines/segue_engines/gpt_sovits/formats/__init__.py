@@ -5,7 +5,8 @@ tokens, `gpt` in a VoiceModel) and a SoVITS `.pth` (tokens to sound, `sovits`).
 
     with open_sovits(path) as checkpoint:              # reads no tensor yet
         checkpoint.version, checkpoint.config
-        tensors = dict(cast(fold_weight_norm(checkpoint.tensors), ServingDtype.FP32))
+        folded = fold_weight_norm(checkpoint.tensors, file=checkpoint.file)
+        tensors = dict(cast(folded, ServingDtype.FP32, file=checkpoint.file))
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class StoredTensors(Mapping[str, NDArray[Any]]):
         if not np.isfinite(array).all():
             count = int(array.size - np.count_nonzero(np.isfinite(array)))
             raise WeightsError(
-                f"{self._file.source}: tensor {name!r} holds {count} values that are NaN or infinite: the training "
+                f"{self._file.source}: tensor {name!r} holds {count} numbers that are NaN or infinite: the training "
                 f"diverged, or the file is damaged; use an earlier epoch"
             )
         return array
@@ -82,6 +82,8 @@ class T2SCheckpoint:
 
     Attributes
     ----------
+    file
+        Its name, for errors.
     info
         What the trainer noted, such as `GPT-e15`.
     tensors
@@ -89,6 +91,7 @@ class T2SCheckpoint:
         when asked for; a value that is NaN or infinite raises `WeightsError` then.
     """
 
+    file: str = "weights"
     config: T2SConfig
     info: str
     tensors: Mapping[str, NDArray[Any]]
@@ -98,6 +101,7 @@ class T2SCheckpoint:
 class SovitsCheckpoint:
     """A SoVITS file; attributes as `T2SCheckpoint`, with the names and shapes of `sovits_shapes(config)`."""
 
+    file: str = "weights"
     version: ModelVersion
     config: SovitsConfig
     info: str
@@ -126,7 +130,7 @@ def open_t2s(path: Path, limits: Limits | None = None) -> Iterator[T2SCheckpoint
             raise WeightsError(f"{file.source}: a SoVITS file where the GPT half (.ckpt) is expected: swap the two")
         config = T2SConfig.read(data.get("config"), file.source)
         kept = _check(file.source, tensors, t2s_shapes(config))
-        yield T2SCheckpoint(config=config, info=_info(data), tensors=StoredTensors(file, kept))
+        yield T2SCheckpoint(file=file.source, config=config, info=_info(data), tensors=StoredTensors(file, kept))
 
 
 @contextmanager
@@ -154,7 +158,9 @@ def open_sovits(path: Path, limits: Limits | None = None) -> Iterator[SovitsChec
         config = SovitsConfig.read(data.get("config"), kind.version, file.source)
         used = {name: info for name, info in tensors.items() if not is_ignored(name)}
         kept = _check(file.source, used, sovits_shapes(config))
-        yield SovitsCheckpoint(version=kind.version, config=config, info=_info(data), tensors=StoredTensors(file, kept))
+        yield SovitsCheckpoint(
+            file=file.source, version=kind.version, config=config, info=_info(data), tensors=StoredTensors(file, kept)
+        )
 
 
 def read_t2s(path: Path, limits: Limits | None = None) -> T2SCheckpoint:

@@ -25,6 +25,15 @@ CODES: Final = 1024
 SAMPLE_RATE_HZ: Final = 32_000
 HOP_SAMPLES: Final = 640
 WINDOW_SAMPLES: Final = 2048
+MAX_SEC: Final = 54
+"""What all published T2S configs say."""
+
+_SOUND: Final = {
+    "sampling_rate": SAMPLE_RATE_HZ,
+    "hop_length": HOP_SAMPLES,
+    "filter_length": WINDOW_SAMPLES,
+    "win_length": WINDOW_SAMPLES,
+}
 
 MRTE_CHANNELS: Final = 512
 """Inside the cross attention between phonemes and tokens. v2 adds the speaker vector there, so it needs this width."""
@@ -66,6 +75,10 @@ class Settings:
         return tuple(
             self._row(row, f"{key}[{place}]", low=low, high=high, longest=longest) for place, row in enumerate(values)
         )
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there at all."""
+        return key in self.values
 
     def equal(self, key: str, expected: str | int | bool) -> None:
         """Insist on one value."""
@@ -122,7 +135,7 @@ class T2SConfig:
     phoneme_vocab_size: int = PHONEMES
     vocab_size: int = CODES + 1
     eos: int = CODES
-    max_sec: int = 54
+    max_sec: int = MAX_SEC
 
     @classmethod
     def read(cls, config: Any, file: str) -> Self:
@@ -154,7 +167,7 @@ class T2SConfig:
             hidden_dim=hidden,
             head=head,
             n_layer=model.whole("n_layer", low=1, high=96),
-            max_sec=whole.section("data").whole("max_sec", low=1, high=3600),
+            max_sec=_longest_clip(whole),
         )
 
     def model_section(self) -> dict[str, Any]:
@@ -210,7 +223,7 @@ class SovitsConfig:
             A number is missing or out of range, or numbers contradict each other.
         """
         whole = Settings.of(config, file, "config")
-        _check_sound(whole.section("data"))
+        _check_sound(whole)
         model = whole.section("model")
         model.equal("hidden_channels", HIDDEN_CHANNELS)
         model.equal("resblock", "1")
@@ -254,11 +267,21 @@ class SovitsConfig:
         }
 
 
-def _check_sound(data: Settings) -> None:
-    data.equal("sampling_rate", SAMPLE_RATE_HZ)
-    data.equal("hop_length", HOP_SAMPLES)
-    data.equal("filter_length", WINDOW_SAMPLES)
-    data.equal("win_length", WINDOW_SAMPLES)
+def _longest_clip(whole: Settings) -> int:
+    data = whole.section("data") if whole.has("data") else None
+    if data is None or not data.has("max_sec"):
+        return MAX_SEC
+    return data.whole("max_sec", low=1, high=3600)
+
+
+def _check_sound(whole: Settings) -> None:
+    """What the recordings of the training were like; a config that does not say it is taken at its word."""
+    if not whole.has("data"):
+        return
+    data = whole.section("data")
+    for key, expected in _SOUND.items():
+        if data.has(key):
+            data.equal(key, expected)
 
 
 def _odd(model: Settings, key: str) -> int:

@@ -21,13 +21,17 @@ _LENGTH: Final = ".weight_g"
 _DIRECTION: Final = ".weight_v"
 
 
-def fold_weight_norm(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
+def fold_weight_norm(
+    tensors: Mapping[str, NDArray[Any]], *, file: str = "weights"
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield (name, array) with each pair `X.weight_g` and `X.weight_v` made one `X.weight`, in place of the first.
 
     Parameters
     ----------
     tensors
         Names as in the file. Looked up one by one and not kept.
+    file
+        Named in errors.
 
     Yields
     ------
@@ -46,9 +50,9 @@ def fold_weight_norm(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str,
         if base is None:
             yield name, tensors[name]
         elif name.endswith(_LENGTH):
-            yield f"{base}.weight", _folded(base, tensors)
+            yield f"{base}.weight", _folded(base, tensors, file)
         elif base + _LENGTH not in tensors:
-            raise ShapeMismatch(f"tensor {name!r} comes without {base + _LENGTH!r}")
+            raise ShapeMismatch(f"{file}: tensor {name!r} comes without {base + _LENGTH!r}")
 
 
 def _base(name: str) -> str | None:
@@ -58,18 +62,18 @@ def _base(name: str) -> str | None:
     return None
 
 
-def _folded(base: str, tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+def _folded(base: str, tensors: Mapping[str, NDArray[Any]], file: str) -> NDArray[np.float32]:
     if base + _DIRECTION not in tensors:
-        raise ShapeMismatch(f"tensor {base + _LENGTH!r} comes without {base + _DIRECTION!r}")
+        raise ShapeMismatch(f"{file}: tensor {base + _LENGTH!r} comes without {base + _DIRECTION!r}")
     length = tensors[base + _LENGTH].astype(np.float32)
     direction = tensors[base + _DIRECTION].astype(np.float32)
     rows = direction.reshape(len(direction), -1)
     if length.size != len(rows):
-        raise ShapeMismatch(f"tensor {base + _LENGTH!r} has shape {length.shape}; expected {len(rows)} lengths")
+        raise ShapeMismatch(f"{file}: tensor {base + _LENGTH!r} has shape {length.shape}; expected {len(rows)} lengths")
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64)).astype(np.float32)
     if not norms.all():
         raise WeightsError(
-            f"tensor {base + _DIRECTION!r}: row {int(np.argmin(norms))} is all zeros and has no direction"
+            f"{file}: tensor {base + _DIRECTION!r}: row {int(np.argmin(norms))} is all zeros and has no direction"
         )
     rows *= (length.reshape(-1) / norms)[:, None]
     return direction

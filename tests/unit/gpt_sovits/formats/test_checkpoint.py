@@ -238,7 +238,7 @@ def test_a_voice_whose_training_diverged_is_refused(tmp_path: Path, value: float
     array = np.zeros((16, 1024), np.float32)
     array[3, 5] = array[7, 0] = value
     path = replaced(small_t2s_file(), "model.bert_proj.weight", array, "float16").write(tmp_path / "n.ckpt")
-    message = r"n\.ckpt: tensor 'model.bert_proj.weight' holds 2 values that are NaN or infinite: .*earlier epoch"
+    message = r"n\.ckpt: tensor 'model.bert_proj.weight' holds 2 numbers that are NaN or infinite: .*earlier epoch"
     with pytest.raises(WeightsError, match=message):
         read_t2s(path)
 
@@ -292,6 +292,23 @@ def test_another_sound_format_is_refused(tmp_path: Path, key: str) -> None:
     file.data["config"]["data"][key] = 1
     with pytest.raises(WeightsError, match=rf"config.data.{key} is 1; expected"):
         read_sovits(file.write(tmp_path / "n.pth"))
+
+
+def test_a_config_of_sizes_alone_will_do(tmp_path: Path) -> None:
+    gpt, sovits = small_t2s_file(), small_sovits_file()
+    for file in (gpt, sovits):
+        file.data["config"] = {"model": file.model}
+    assert read_t2s(gpt.write(tmp_path / "n.ckpt")).config.max_sec == 54
+    assert read_sovits(sovits.write(tmp_path / "n.pth")).config.gin_channels == 8
+
+
+def test_the_longest_clip_of_the_training_is_kept(tmp_path: Path) -> None:
+    file = small_t2s_file()
+    file.data["config"]["data"]["max_sec"] = 20
+    assert read_t2s(file.write(tmp_path / "n.ckpt")).config.max_sec == 20
+    file.data["config"]["data"]["max_sec"] = 0
+    with pytest.raises(WeightsError, match=r"config.data.max_sec is 0; expected a whole number from 1 to 3600"):
+        read_t2s(file.write(tmp_path / "n.ckpt"))
 
 
 T2S_CONFIGS: dict[str, tuple[str, Any, str]] = {
