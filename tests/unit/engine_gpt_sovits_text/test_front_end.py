@@ -74,6 +74,8 @@ def test_the_cut_method_decides_the_pieces() -> None:
         ("Say 世界 now", "en", "世界"),
         ("好 ㄅㄆㄇ", "zh", "ㄅㄆㄇ"),
         ("I 😀 мир", "en", "мир"),
+        ("好，々", "zh", "々"),
+        ("ϡ", "auto", "ϡ"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_place_in_the_input(text: str, language: str, span: str) -> None:

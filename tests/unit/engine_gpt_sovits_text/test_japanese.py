@@ -39,11 +39,13 @@ def test_marks_are_phones_and_question_marks_too() -> None:
     [
         ("三本", "s a ] N b o N"),
         ("3本", "s a ] N b o N"),
+        ("〇が良い", phones("まるが良い", "ja")),
+        ("β波", phones("ベータ波", "ja")),
         ("50%です", phones("五十パーセントです", "ja")),
         ("1,000円", phones("1000円", "ja")),
     ],
 )
-def test_numbers_are_read(text: str, expected: str) -> None:
+def test_numbers_and_letters_of_formulas_are_read(text: str, expected: str) -> None:
     assert phones(text, "ja") == expected
 
 

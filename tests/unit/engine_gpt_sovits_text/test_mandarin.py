@@ -126,6 +126,8 @@ def test_bu_rises_before_a_fourth_tone_and_is_light_inside(text: str, phones: st
         ("一月一号", "y i1 y ve4 y i1 h ao4"),
         ("一百一十一", "y i4 b ai3 y i1 sh ir2 y i1"),
         ("五点一刻", "w u2 d ian3 y i2 k e4"),
+        ("一两天", "y i4 l iang3 t ian1"),
+        ("一点五", "y i1 d ian2 w u3"),
     ],
 )
 def test_yi_changes_with_what_follows_but_not_in_numbers(text: str, phones: str) -> None:
@@ -167,6 +169,10 @@ def test_a_third_tone_rises_before_another(text: str, phones: str) -> None:
         ("好吧", "h ao3 b a5"),
         ("慢慢地走", "m an4 m an4 d e5 z ou3"),
         ("跑得快", "p ao3 d e5 k uai4"),
+        ("玩得开心", "w an2 d e5 k ai1 x in1"),
+        ("获得心得", "h uo4 d e2 x in1 d e2"),
+        ("笑了起来", "x iao4 l e5 q i3 l ai5"),
+        ("过去未来", "g uo4 q v4 w ei4 l ai2"),
         ("地上", "d i4 sh ang5"),
     ],
 )

@@ -32,6 +32,7 @@ _NAMES: Final = {
     "a": "AH0", "chatgpt": "CH AE1 T JH IY1 P IY1 T IY1", "json": "JH EY1 S AH0 N", "wifi": "W AY1 F AY2",
     "github": "G IH1 T HH AH2 B", "kubernetes": "K UW2 B ER0 N EH1 T IY0 Z", "wechat": "W IY1 CH AE1 T",
     "o'clock": "AH0 K L AA1 K", "miz": "M IH1 Z", "python": "P AY1 TH AA0 N", "linux": "L IH1 N AH0 K S",
+    "covid": "K OW1 V IH0 D", "nvidia": "EH0 N V IH1 D IY0 AH0", "tiktok": "T IH1 K T AA2 K", "lovin": "L AH1 V IH0 N",
 }  # fmt: skip
 """Words that the dictionary lacks or has otherwise than people say them."""
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from segue_engines.gpt_sovits.text.greek import greek_letter
 from segue_engines.gpt_sovits.text.installed import library
 from segue_engines.gpt_sovits.text.pieces import Reading, Tongue, Unreadable
 from segue_engines.gpt_sovits.text.symbols import known
@@ -25,6 +26,7 @@ _MARKS: Final = {
 }  # fmt: skip
 _WORDS: Final = {"%": "パーセント", "&": "アンド", "+": "プラス", "=": "イコール", "°C": "度", "°": "度"}
 _REPEATED: Final = re.compile(r"([!?…,.-])[!?…,.-]+")
+_LONE_CIRCLE: Final = re.compile("(?<![一二三四五六七八九〇十])〇(?![一二三四五六七八九〇十])")
 _LABEL: Final = re.compile(
     r"-(?P<phone>[^+]*)\+.*?/A:(?P<nucleus>-?\w+)\+(?P<mora>\w+)\+(?P<left>\w+)/.*?/F:(?P<moras>\w+)_"
 )
@@ -59,6 +61,8 @@ def warm_up() -> None:
 def _worded(text: str) -> str:
     for symbol, word in _WORDS.items():
         text = text.replace(symbol, word)
+    text = "".join(letter.japanese if (letter := greek_letter(char)) else char for char in text)
+    text = _LONE_CIRCLE.sub("まる", text)
     return re.sub(r"(?<=\d),(?=\d{3})", "", text).lower()
 
 
@@ -75,7 +79,7 @@ def _stretch(text: str) -> list[str]:
     openjtalk = library("pyopenjtalk", tongue=Tongue.JA)
     features = openjtalk.run_frontend(sound, use_sudachi_kanji_yomi=False, predict_nani=False)
     phones = list(_prosody(openjtalk.make_label(features)))
-    if not phones and any(char.isalpha() for char in sound):
+    if not phones and any(char.isalnum() for char in sound):
         raise Unreadable(sound, why="OpenJTalk has no reading for it")
     return phones
 

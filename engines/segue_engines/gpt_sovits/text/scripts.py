@@ -12,6 +12,8 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Final
 
+from segue_engines.gpt_sovits.text.greek import greek_letter
+
 
 class Script(Enum):
     """What a character can be to this front end."""
@@ -48,7 +50,7 @@ def script_of(char: str) -> Script:
     name = unicodedata.name(char, "")
     if name.startswith("LATIN "):
         return Script.LATIN
-    return Script.GREEK if name.startswith("GREEK ") or char == "µ" else Script.FOREIGN
+    return Script.GREEK if greek_letter(char) else Script.FOREIGN
 
 
 def _ascii_script(char: str) -> Script:

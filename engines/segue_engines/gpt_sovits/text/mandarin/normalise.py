@@ -12,6 +12,7 @@ from typing import Final
 
 from segue_engines.gpt_sovits.text.greek import greek_letter
 from segue_engines.gpt_sovits.text.mandarin.numbers import amount, cardinal, digits, number, telephone
+from segue_engines.gpt_sovits.text.pieces import Unreadable
 from segue_engines.gpt_sovits.text.scripts import Script, script_of
 from segue_engines.gpt_sovits.text.symbols import MARKS
 
@@ -48,7 +49,12 @@ _OPERATORS: Final = {"+": "加", "-": "减", "*": "乘", "×": "乘", "/": "除�
 def normalised_chinese(text: str) -> str:
     """Write out numbers, dates, times, money, units and symbols; map marks to `!?…,.-`; drop all but hanzi and marks.
 
-    Runs of marks become their first one. Linear in the length of the text but for the digits of one number.
+    Runs of marks become their first one.
+
+    Raises
+    ------
+    Unreadable
+        A 々 has nothing before it to repeat.
     """
     for pattern, rewrite in _REWRITES:
         text = pattern.sub(rewrite, text)
@@ -72,8 +78,10 @@ def _without_repeaters(text: str) -> str:
     """Write 々 as the hanzi before it."""
     said = ""
     for char in text:
-        said += said[-1:] if char == "々" and said[-1:] not in MARKS else char
-    return said.replace("々", "")
+        if char == "々" and (not said or said[-1] in MARKS):
+            raise Unreadable(char, why="it repeats the hanzi before it, and there is none")
+        said += said[-1] if char == "々" else char
+    return said
 
 
 def _date(match: re.Match[str]) -> str:

@@ -73,6 +73,9 @@ def _in_phrases(text: str) -> tuple[str | None, ...]:
         text, style=pypinyin.Style.TONE3, neutral_tone_with_five=True, errors=lambda unknown: [""] * len(unknown)
     )
     readings: list[str | None] = [reading or None for reading in found]
-    if len(text) == 3 and text[1] == "得":
-        readings[1] = "de5"  # 跑得快: between a verb and its complement it is the particle
+    place = text.find("得", 1)
+    if place > 0 and text not in pypinyin.constants.PHRASES_DICT:
+        readings[place] = (
+            "de5"  # 跑得快, 玩得: after a verb it is the particle, but in words of its own (获得) it is not
+        )
     return tuple(readings)

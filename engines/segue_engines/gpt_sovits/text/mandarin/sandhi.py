@@ -17,7 +17,7 @@ from segue_engines.gpt_sovits.text.mandarin.polyphones import Word
 
 _NEUTRAL: Final = 5
 _PARTICLES: Final = frozenset("吧呢啊嘛吗啦呀哇哟喽呗")
-_NUMERALS: Final = frozenset("零一二三四五六七八九十百千万亿两几")
+_NUMERALS: Final = frozenset("零一二三四五六七八九十百千万亿")
 _SCALES: Final = frozenset("百千万亿")
 _RANKED: Final = frozenset("月号楼班级等线期")
 _NEVER_LIGHT: Final = frozenset({
@@ -111,7 +111,7 @@ def _is_light(word: Word, *, before: Word | None) -> bool:
         return tag[0] in "mr" if len(text) > 1 else before is not None and before.tag[0] in "mr"
     if text[-1] in "上里":
         return tag in ("s", "f") and (len(text) > 1 or (before is not None and before.tag[0] in "ns"))
-    return len(text) > 1 and text[-1] in "来去" and text[-2] in "上下进出回过起" and tag[0] == "v"
+    return len(text) > 1 and text[-1] in "来去" and text[-2] in "上下进出回过起" and tag[0] != "t"
 
 
 def _is_repeated(word: Word) -> bool:
