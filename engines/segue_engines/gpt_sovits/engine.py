@@ -15,6 +15,7 @@ import torch
 from segue.engine import Device, PartView, PreparedVoice, PrepareOptions, VoiceView
 from segue.errors import WeightsError
 from segue_engines.gpt_sovits.formats import Limits, open_sovits, open_t2s
+from segue_engines.gpt_sovits.front_end import PieceReader
 from segue_engines.gpt_sovits.options import check_options, decoder_dtype_of, dtype_of
 from segue_engines.gpt_sovits.parts import GPT, REFERENCE, SOVITS, gpt_part, reference_part, sovits_network, sovits_part
 from segue_engines.gpt_sovits.reference import ReferenceModels, SpeakerVectors, SpeechFeatures, measured_reference
@@ -36,13 +37,13 @@ class GptSovitsEngine:
     Parameters
     ----------
     front_end
-        Who makes phones of texts.
+        Who makes phones of texts; the front end of `text`, without RoBERTa, where nobody is given.
     models
-        Who listens to references.
+        Who listens to references; nobody where it is None.
     """
 
-    def __init__(self, *, front_end: TextFrontEnd, models: ReferenceModels | None = None) -> None:
-        self._front_end = front_end
+    def __init__(self, *, front_end: TextFrontEnd | None = None, models: ReferenceModels | None = None) -> None:
+        self._front_end: TextFrontEnd = front_end or PieceReader()
         self._models: ReferenceModels = models or NoModels()
 
     @property
@@ -72,7 +73,9 @@ class GptSovitsEngine:
         """
         check_options(options.options)
         if set(files) != set(self.weight_names):
-            raise WeightsError(f"a voice needs the weights {list(self.weight_names)}; given were {sorted(files)}")
+            raise WeightsError(
+                f"a gpt-sovits voice needs the weights {list(self.weight_names)}; given were {sorted(files)}"
+            )
         if options.reference is None:
             raise WeightsError("a gpt-sovits voice needs a reference recording of 3 to 10 s: set spec.reference")
         limits = Limits(max_tensor_bytes=options.max_tensor_bytes, max_total_bytes=options.max_total_bytes)

@@ -23,15 +23,12 @@ class Spoken:
         Their symbols, one or more.
     ids
         Their places in the table of symbols.
-    word2ph
-        Phones of each character of the normalised text; empty for languages without such a map.
     bert
         `(1024, len(ids)) float32`, or None for zeros (every language but Chinese).
     """
 
     phones: tuple[str, ...]
     ids: tuple[int, ...]
-    word2ph: tuple[int, ...] = ()
     bert: NDArray[np.float32] | None = None
 
 
