@@ -43,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "pin": "segue_cli.commands.files:pin",
     "crd": "segue_cli.commands.files:crd",
     "inject": "segue_cli.inject.command:inject",
+    "import": "segue_cli.importing.command:import_voices",
     "keygen": "segue_cli.commands.bundle:keygen",
     "pack": "segue_cli.commands.bundle:pack",
     "sign": "segue_cli.commands.bundle:sign",
@@ -51,7 +52,7 @@ COMMANDS: dict[str, str] = {
 }
 
 
-_ONE_MACHINE = ("up", "demo", "say", "calibrate")
+_ONE_MACHINE = ("up", "demo", "say", "calibrate", "import")
 """What makes no sense in a cluster."""
 
 

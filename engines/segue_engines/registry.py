@@ -18,7 +18,17 @@ def _demo() -> Engine:
     return DemoEngine()
 
 
-_ENGINES: Final[dict[str, Callable[[], Engine]]] = {"demo": _demo}
+def _gpt_sovits() -> Engine:
+    try:
+        from segue_engines.gpt_sovits.engine import GptSovitsEngine
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise SegueError("the engine 'gpt-sovits' needs torch: pip install \"segue[gpt-sovits]\"") from error
+    return GptSovitsEngine()
+
+
+_ENGINES: Final[dict[str, Callable[[], Engine]]] = {"demo": _demo, "gpt-sovits": _gpt_sovits}
 
 
 def engine_names() -> tuple[str, ...]:

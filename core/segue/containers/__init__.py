@@ -7,6 +7,13 @@ checks every size against the file before it takes memory. It needs no torch.
 
 from __future__ import annotations
 
-from segue.containers.torch_file import GPT_SOVITS_CONFIG, LoadedFile, load_torch_file
+from segue.containers.torch_file import (
+    GPT_SOVITS_CONFIG,
+    LoadedFile,
+    TensorInfo,
+    TorchFile,
+    load_torch_file,
+    open_torch_file,
+)
 
-__all__ = ["GPT_SOVITS_CONFIG", "LoadedFile", "load_torch_file"]
+__all__ = ["GPT_SOVITS_CONFIG", "LoadedFile", "TensorInfo", "TorchFile", "load_torch_file", "open_torch_file"]

@@ -1,15 +1,17 @@
 """A torch weight file as arrays and plain data, without torch.
 
 Works in four steps, so that nothing is allocated before all of it was checked: the zip directory against the file
-(`zip_directory`), the pickle into data with *descriptions* of tensors in it (`pickle_machine`), every description
-against its storage and the limits (here), and only then the bytes.
+(`zip_directory`), the pickle into data with *descriptions* of tensors in it (`pickle_machine`, `tensor_specs`), every
+description against its storage and the limits (here), and only then the bytes. Whoever expects certain tensors opens
+the file, compares, and then reads; `load_torch_file` reads all there is.
 
-Source: the layout of `torch.save` (torch/serialization.py; `_rebuild_tensor_v2` in torch/_utils.py), zip format only.
+Source: the layout of `torch.save` (torch/serialization.py), zip format only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,37 +19,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.containers.pickle_machine import Global, PlainObject, read_pickle
+from segue.containers.pickle_machine import Global, read_pickle
+from segue.containers.tensor_specs import Storage, TensorSpec, TorchVocabulary
 from segue.containers.zip_directory import TorchZip, open_torch_zip
 from segue.errors import UnsafePickle, WeightsError
 
 MAX_PICKLE_BYTES: Final = 32 << 20
 MAX_DEPTH: Final = 64
-MAX_VALUES: Final = 1_000_000
-MAX_PATH: Final = 4096
-MAX_DIMENSIONS: Final = 16
+MAX_VALUES: Final = 200_000
+MAX_TENSORS: Final = 65_536
+MAX_PATH: Final = 1024
 
 GPT_SOVITS_CONFIG: Final = ("utils", "HParams")
 """The class of the config object in GPT-SoVITS `.pth` files: attributes only, read as a dict."""
-
-_STORAGE_DTYPES: Final[Mapping[tuple[str, str], str]] = {
-    ("torch", "HalfStorage"): "<f2",
-    ("torch", "FloatStorage"): "<f4",
-    ("torch", "DoubleStorage"): "<f8",
-    ("torch", "LongStorage"): "<i8",
-    ("torch", "IntStorage"): "<i4",
-    ("torch", "ShortStorage"): "<i2",
-    ("torch", "CharStorage"): "<i1",
-    ("torch", "ByteStorage"): "<u1",
-    ("torch", "BoolStorage"): "|b1",
-    ("torch", "BFloat16Storage"): "bfloat16",
-    ("torch.storage", "UntypedStorage"): "<u1",
-    ("torch", "UntypedStorage"): "<u1",
-}
-_REBUILD_TENSOR: Final = ("torch._utils", "_rebuild_tensor_v2")
-_REBUILD_PARAMETER: Final = ("torch._utils", "_rebuild_parameter")
-_ORDERED_DICT: Final = ("collections", "OrderedDict")
-_SIZE: Final = ("torch", "Size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +56,79 @@ class LoadedFile:
     marker: bytes
 
 
-def load_torch_file(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """A tensor that lies inside the file and within the limits, and was not read yet.
+
+    Attributes
+    ----------
+    dtype
+        As stored: a numpy name, or `bfloat16`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class TorchFile:
+    """An open weight file whose tensors were checked, and are read one by one when asked for.
+
+    Attributes
+    ----------
+    tensors
+        Path (see `LoadedFile.tensors`) to what is known of the tensor.
+    data
+        As `LoadedFile.data`, with `TensorInfo` in place of arrays.
+    marker
+        First two bytes of the file.
+    source
+        The file's name, for errors.
+    """
+
+    def __init__(self, archive: TorchZip, data: Any, specs: Mapping[str, TensorSpec]) -> None:
+        self._archive = archive
+        self._specs = specs
+        self._big_endian = _is_big_endian(archive)
+        self._raw = data
+        infos = {id(spec): TensorInfo(shape=spec.shape, dtype=_dtype_name(spec)) for spec in specs.values()}
+        self.source = archive.source
+        self.marker = archive.marker
+        self.tensors: Mapping[str, TensorInfo] = {name: infos[id(spec)] for name, spec in specs.items()}
+        self.data: Any = _with_leaves(data, infos)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Read one tensor: C-contiguous, little endian, owned by the caller; bfloat16 comes as float32.
+
+        Raises
+        ------
+        WeightsError
+            The bytes cannot be read, or do not match their CRC.
+        KeyError
+            No such tensor.
+        """
+        with _named(self.source):
+            return _tensor(self._specs[name], self._archive, self._big_endian)
+
+    def load(self) -> LoadedFile:
+        """Read all of it."""
+        arrays: dict[int, NDArray[Any]] = {}
+        for name, spec in self._specs.items():
+            if id(spec) not in arrays:
+                arrays[id(spec)] = self.read(name)
+        tensors = {name: arrays[id(spec)] for name, spec in self._specs.items()}
+        return LoadedFile(tensors=tensors, data=_with_leaves(self._raw, arrays), marker=self.marker)
+
+
+@contextmanager
+def open_torch_file(
     path: Path,
     *,
     max_tensor_bytes: int = 2 << 30,
     max_total_bytes: int = 8 << 30,
     markers: Collection[bytes] = (b"PK",),
     data_classes: Collection[tuple[str, str]] = (GPT_SOVITS_CONFIG,),
-) -> LoadedFile:
-    """Read a file that `torch.save` wrote (zip format), running nothing of it.
+) -> Iterator[TorchFile]:
+    """Open a file that `torch.save` wrote (zip format) and check it, reading no tensor and running nothing.
 
     Parameters
     ----------
@@ -101,123 +149,50 @@ def load_torch_file(
         Not such a file, cut, corrupt, or larger than the limits; the message names file, tensor and expectation.
     """
     source = path.name
-    try:
-        with path.open("rb") as file:
+    with _named(source):
+        file = path.open("rb")
+    with file:
+        with _named(source):
             archive = open_torch_zip(file, source=source, markers=markers)
             raw = _read_description(archive, frozenset(data_classes))
             specs = _check(raw, archive, max_tensor_bytes=max_tensor_bytes, max_total_bytes=max_total_bytes)
-            arrays = _read_tensors(specs, archive)
+            opened = TorchFile(archive, raw, specs)
+        yield opened
+
+
+def load_torch_file(
+    path: Path,
+    *,
+    max_tensor_bytes: int = 2 << 30,
+    max_total_bytes: int = 8 << 30,
+    markers: Collection[bytes] = (b"PK",),
+    data_classes: Collection[tuple[str, str]] = (GPT_SOVITS_CONFIG,),
+) -> LoadedFile:
+    """Read all of a file that `torch.save` wrote, running nothing of it. Parameters and errors: `open_torch_file`."""
+    with open_torch_file(
+        path,
+        max_tensor_bytes=max_tensor_bytes,
+        max_total_bytes=max_total_bytes,
+        markers=markers,
+        data_classes=data_classes,
+    ) as opened:
+        return opened.load()
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Turn what the operating system says into an error that names the file."""
+    try:
+        yield
     except OSError as error:
         raise WeightsError(f"{source}: cannot be read: {error.strerror or error}") from error
-    return LoadedFile(
-        tensors={name: arrays[id(spec)] for name, spec in specs}, data=_with_arrays(raw, arrays), marker=archive.marker
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    key: str
-    dtype: str
-    count: int
-
-    @property
-    def item_bytes(self) -> int:
-        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _TensorSpec:
-    """A tensor as the pickle describes it: a strided window on a storage, in elements."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        total = 1
-        for extent in self.shape:
-            total *= extent
-        return total
-
-    @property
-    def memory_bytes(self) -> int:
-        return self.count * (4 if self.storage.dtype == "bfloat16" else self.storage.item_bytes)
-
-    @property
-    def end(self) -> int:
-        """One past the last element touched."""
-        if not self.count:
-            return self.offset
-        return self.offset + 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
-
-    @property
-    def contiguous(self) -> bool:
-        expected = 1
-        for extent, step in zip(reversed(self.shape), reversed(self.stride), strict=True):
-            if extent != 1 and step != expected:
-                return False
-            expected *= extent
-        return True
-
-
-class _TorchVocabulary:
-    """The few names a weight file may use, and what they stand for."""
-
-    def __init__(self, source: str, data_classes: Collection[tuple[str, str]]) -> None:
-        self._source = source
-        self._data_classes = data_classes
-
-    def allows(self, symbol: Global) -> bool:
-        name = (symbol.module, symbol.name)
-        builders = (_REBUILD_TENSOR, _REBUILD_PARAMETER, _ORDERED_DICT, _SIZE)
-        return name in builders or name in _STORAGE_DTYPES or name in self._data_classes
-
-    def call(self, symbol: Global, arguments: tuple[Any, ...]) -> Any:
-        match (symbol.module, symbol.name), arguments:
-            case ("torch._utils", "_rebuild_tensor_v2"), (storage, offset, shape, stride, *_):
-                return self._tensor(storage, offset, shape, stride)
-            case ("torch._utils", "_rebuild_parameter"), (_TensorSpec() as spec, *_):
-                return spec
-            case ("collections", "OrderedDict"), ():
-                return {}
-            case ("torch", "Size"), (tuple() | list() as extents,):
-                return tuple(extents)
-            case _:
-                pass
-        raise UnsafePickle(f"{self._source}: {symbol} is called with {len(arguments)} arguments it does not take")
-
-    def new(self, symbol: Global, arguments: tuple[Any, ...]) -> Any:
-        name = (symbol.module, symbol.name)
-        if name in self._data_classes and not arguments:
-            return PlainObject()
-        if name == _ORDERED_DICT and not arguments:
-            return {}
-        raise UnsafePickle(f"{self._source}: it makes an object of {symbol}, which is not on the list")
-
-    def resolve(self, persistent_id: Any) -> Any:
-        match persistent_id:
-            case ("storage", Global(module, name), str() as key, str(), int() as count) if (
-                (module, name) in _STORAGE_DTYPES and 0 <= count < 1 << 48 and type(count) is int
-            ):
-                return _Storage(key, _STORAGE_DTYPES[module, name], count)
-        raise UnsafePickle(f"{self._source}: a persistent id that is no tensor storage")
-
-    def _tensor(self, storage: Any, offset: Any, shape: Any, stride: Any) -> _TensorSpec:
-        sizes = (offset, *shape, *stride) if isinstance(shape, tuple) and isinstance(stride, tuple) else (None,)
-        if not isinstance(storage, _Storage) or not all(type(n) is int and 0 <= n < 1 << 48 for n in sizes):
-            raise UnsafePickle(f"{self._source}: a tensor whose storage, offset, shape or stride is malformed")
-        if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
-            raise WeightsError(f"{self._source}: a tensor with {len(shape)} dimensions and {len(stride)} strides")
-        return _TensorSpec(storage, offset, shape, stride)
 
 
 def _read_description(archive: TorchZip, data_classes: Collection[tuple[str, str]]) -> Any:
     entry = archive.entries.get("data.pkl")
     if entry is not None and entry.size > MAX_PICKLE_BYTES:
         raise WeightsError(f"{archive.source}: a pickle of {entry.size} bytes; at most {MAX_PICKLE_BYTES} are read")
-    vocabulary = _TorchVocabulary(archive.source, data_classes)
+    vocabulary = TorchVocabulary(archive.source, data_classes)
     return read_pickle(bytes(archive.read("data.pkl")), vocabulary, source=archive.source)
 
 
@@ -251,27 +226,27 @@ def _children(value: Any, path: str) -> Iterator[tuple[str, Any]] | None:
     return None
 
 
-def _check(
-    data: Any, archive: TorchZip, *, max_tensor_bytes: int, max_total_bytes: int
-) -> list[tuple[str, _TensorSpec]]:
-    found: list[tuple[str, _TensorSpec]] = []
+def _check(data: Any, archive: TorchZip, *, max_tensor_bytes: int, max_total_bytes: int) -> dict[str, TensorSpec]:
+    found: dict[str, TensorSpec] = {}
     total = 0
     for path, leaf in _walk(data, archive.source):
-        if isinstance(leaf, Global | _Storage):
-            raise UnsafePickle(f"{archive.source}: {path!r} is a bare {type(leaf).__name__.strip('_').lower()}")
-        if not isinstance(leaf, _TensorSpec):
+        if isinstance(leaf, Global | Storage):
+            raise UnsafePickle(f"{archive.source}: {path!r} is a bare {type(leaf).__name__.lower()}")
+        if not isinstance(leaf, TensorSpec):
             continue
         _check_tensor(leaf, archive, f"{archive.source}: tensor {path!r}", max_tensor_bytes)
-        total += leaf.memory_bytes
+        total += max(leaf.memory_bytes, leaf.span * leaf.storage.item_bytes)
         if total > max_total_bytes:
             raise WeightsError(f"{archive.source}: its tensors take more than the limit of {max_total_bytes} bytes")
-        found.append((path, leaf))
-    if len({path for path, _ in found}) != len(found):
-        raise WeightsError(f"{archive.source}: two tensors have the same name")
+        if path in found:
+            raise WeightsError(f"{archive.source}: two tensors have the same name {path!r}")
+        found[path] = leaf
+        if len(found) > MAX_TENSORS:
+            raise WeightsError(f"{archive.source}: more than {MAX_TENSORS} tensors")
     return found
 
 
-def _check_tensor(spec: _TensorSpec, archive: TorchZip, where: str, max_tensor_bytes: int) -> None:
+def _check_tensor(spec: TensorSpec, archive: TorchZip, where: str, max_tensor_bytes: int) -> None:
     if spec.memory_bytes > max_tensor_bytes:
         raise WeightsError(f"{where} {spec.shape} takes {spec.memory_bytes} bytes; the limit is {max_tensor_bytes}")
     entry = archive.entries.get(f"data/{spec.storage.key}")
@@ -282,26 +257,6 @@ def _check_tensor(spec: _TensorSpec, archive: TorchZip, where: str, max_tensor_b
         raise WeightsError(f"{where}: its storage holds {entry.size} bytes where {expected} are declared")
     if spec.end > spec.storage.count:
         raise WeightsError(f"{where} {spec.shape} reaches element {spec.end} of a storage of {spec.storage.count}")
-
-
-def _read_tensors(specs: list[tuple[str, _TensorSpec]], archive: TorchZip) -> dict[int, NDArray[Any]]:
-    big_endian = _is_big_endian(archive)
-    storages: dict[tuple[str, str], NDArray[Any]] = {}
-    uses: dict[tuple[str, str], int] = {}
-    arrays: dict[int, NDArray[Any]] = {}
-    unique = {id(spec): spec for _, spec in specs}
-    for spec in unique.values():
-        key = (spec.storage.key, spec.storage.dtype)
-        uses[key] = uses.get(key, 0) + 1
-    for identity, spec in unique.items():
-        key = (spec.storage.key, spec.storage.dtype)
-        if key not in storages:
-            storages[key] = _storage_array(archive.read(f"data/{key[0]}"), key[1], big_endian)
-        uses[key] -= 1
-        arrays[identity] = _window(storages[key], spec)
-        if not uses[key]:
-            del storages[key]
-    return arrays
 
 
 def _is_big_endian(archive: TorchZip) -> bool:
@@ -315,34 +270,43 @@ def _is_big_endian(archive: TorchZip) -> bool:
     return order == b"big"
 
 
-def _storage_array(data: bytearray, dtype: str, big_endian: bool) -> NDArray[Any]:
+def _dtype_name(spec: TensorSpec) -> str:
+    return "bfloat16" if spec.storage.dtype == "bfloat16" else np.dtype(spec.storage.dtype).name
+
+
+def _tensor(spec: TensorSpec, archive: TorchZip, big_endian: bool) -> NDArray[Any]:
+    """Read what lies between a tensor's first and last number, and no more of its storage."""
+    item, entry = spec.storage.item_bytes, f"data/{spec.storage.key}"
+    if spec.span == spec.storage.count:
+        data = archive.read(entry)
+    else:
+        data = archive.read_part(entry, spec.offset * item, spec.span * item)
+    values = _numbers(data, spec.storage.dtype, big_endian)
+    if spec.contiguous:
+        return values.reshape(spec.shape)
+    strides = tuple(step * values.itemsize for step in spec.stride)
+    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(values, spec.shape, strides, writeable=False))
+
+
+def _numbers(data: bytearray, dtype: str, big_endian: bool) -> NDArray[Any]:
     if dtype == "bfloat16":
         halves = np.frombuffer(data, dtype=">u2" if big_endian else "<u2").astype("<u4")
-        return (halves << 16).view("<f4")
+        halves <<= 16
+        return halves.view("<f4")
     if dtype == "|b1":
         return np.not_equal(np.frombuffer(data, dtype=np.uint8), 0)
     values: NDArray[Any] = np.frombuffer(data, dtype=np.dtype(dtype))
     return values.byteswap() if big_endian else values
 
 
-def _window(storage: NDArray[Any], spec: _TensorSpec) -> NDArray[Any]:
-    """Cut a tensor out of its storage: a view where it is the whole storage in order, else a copy."""
-    if spec.contiguous:
-        piece = storage[spec.offset : spec.offset + spec.count].reshape(spec.shape)
-        return piece if spec.count == storage.size else piece.copy()
-    strides = tuple(step * storage.itemsize for step in spec.stride)
-    window = np.lib.stride_tricks.as_strided(storage[spec.offset :], spec.shape, strides, writeable=False)
-    return np.ascontiguousarray(window)
-
-
-def _with_arrays(value: Any, arrays: Mapping[int, NDArray[Any]]) -> Any:
-    """Put arrays where descriptions stand. Recursion is bounded: `_walk` has refused anything deep."""
-    if isinstance(value, _TensorSpec):
-        return arrays[id(value)]
+def _with_leaves(value: Any, leaves: Mapping[int, Any]) -> Any:
+    """Put something in the place of each description. Recursion is bounded: `_walk` has refused anything deep."""
+    if isinstance(value, TensorSpec):
+        return leaves[id(value)]
     if isinstance(value, dict):
-        return {key: _with_arrays(child, arrays) for key, child in value.items()}
+        return {key: _with_leaves(child, leaves) for key, child in value.items()}
     if isinstance(value, list):
-        return [_with_arrays(child, arrays) for child in value]
+        return [_with_leaves(child, leaves) for child in value]
     if isinstance(value, tuple):
-        return tuple(_with_arrays(child, arrays) for child in value)
+        return tuple(_with_leaves(child, leaves) for child in value)
     return value

@@ -15,7 +15,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -25,6 +25,7 @@ from segue.errors import WeightsError
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")
 _MAX_ENTRIES: Final = 100_000
+_CHUNK_BYTES: Final = 4 << 20
 _DIRECTORY_ERRORS: Final = (
     zipfile.BadZipFile,
     NotImplementedError,
@@ -63,6 +64,7 @@ class TorchZip:
     source: str
     marker: bytes
     entries: dict[str, Entry]
+    _verified: set[str] = field(default_factory=set)
 
     def read(self, name: str) -> bytearray:
         """Read one entry and check its CRC.
@@ -72,18 +74,51 @@ class TorchZip:
         WeightsError
             No such entry, a file that changed under us, or a CRC that does not hold.
         """
+        entry = self._entry(name)
+        data = self._bytes(entry, entry.offset, entry.size)
+        self._hold_to(entry, zlib.crc32(data))
+        return data
+
+    def read_part(self, name: str, offset: int, size: int) -> bytearray:
+        """Read `size` bytes from byte `offset` of an entry; the first time, the CRC of all of it is checked.
+
+        Raises
+        ------
+        WeightsError
+            See `read`.
+        """
+        entry = self._entry(name)
+        if name not in self._verified:
+            self._hold_to(entry, self._crc(entry))
+            self._verified.add(name)
+        return self._bytes(entry, entry.offset + offset, size)
+
+    def _entry(self, name: str) -> Entry:
         entry = self.entries.get(name)
         if entry is None:
             raise WeightsError(f"{self.source}: no entry {name!r} in the archive; save it again with torch.save")
-        data = bytearray(entry.size)
-        self.file.seek(entry.offset)
-        if self.file.readinto(data) != entry.size:
-            raise WeightsError(f"{self.source}: entry {name!r} is cut; the file changed while it was read")
-        if zlib.crc32(data) != entry.crc32:
-            raise WeightsError(
-                f"{self.source}: entry {name!r} does not match its CRC; the file is corrupt, copy it again"
-            )
+        return entry
+
+    def _bytes(self, entry: Entry, offset: int, size: int) -> bytearray:
+        data = bytearray(size)
+        self.file.seek(offset)
+        if self.file.readinto(data) != size:
+            raise WeightsError(f"{self.source}: entry {entry.name!r} is cut; the file changed while it was read")
         return data
+
+    def _crc(self, entry: Entry) -> int:
+        found, done = 0, 0
+        while done < entry.size:
+            size = min(_CHUNK_BYTES, entry.size - done)
+            found = zlib.crc32(self._bytes(entry, entry.offset + done, size), found)
+            done += size
+        return found
+
+    def _hold_to(self, entry: Entry, crc32: int) -> None:
+        if crc32 != entry.crc32:
+            raise WeightsError(
+                f"{self.source}: entry {entry.name!r} does not match its CRC; the file is corrupt, copy it again"
+            )
 
 
 def open_torch_zip(file: BufferedReader, *, source: str, markers: Collection[bytes]) -> TorchZip:

@@ -30,7 +30,7 @@ from tests.unit.containers.pickles import (
 )
 from typing_extensions import override
 
-from segue.containers import load_torch_file
+from segue.containers import TensorInfo, load_torch_file, open_torch_file
 from segue.errors import UnsafePickle, WeightsError
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -225,6 +225,76 @@ def test_all_tensors_together_are_bounded(tmp_path: Path) -> None:
     assert len(load(tmp_path, pair, max_total_bytes=96).tensors) == 2
     with pytest.raises(WeightsError, match="more than the limit of 95"):
         load(tmp_path, pair, max_total_bytes=95)
+
+
+def _two_rows(raw: bytes) -> bytes:
+    """Two tensors that are windows of one storage, and its whole."""
+    rows = dict_of(
+        first=tensor("0", (4,), count=12),
+        second=tensor("0", (2,), stride=(4,), offset=5, count=12),
+        whole=tensor("0", (3, 4)),
+    )
+    return archive(PROTO + rows + STOP, {"0": raw})
+
+
+def test_an_open_file_tells_what_it_holds_and_reads_one_tensor_at_a_time(tmp_path: Path) -> None:
+    with open_torch_file(write(tmp_path / "voice.pth", _two_rows(VALUES.tobytes()))) as file:
+        assert file.tensors["second"] == TensorInfo(shape=(2,), dtype="float32")
+        assert file.data == file.tensors
+        np.testing.assert_array_equal(file.read("first"), VALUES[0])
+        np.testing.assert_array_equal(file.read("second"), VALUES[1:, 1])
+        np.testing.assert_array_equal(file.read("whole"), VALUES)
+        with pytest.raises(KeyError):
+            file.read("third")
+
+
+def test_a_window_is_read_without_the_rest_of_its_storage(tmp_path: Path) -> None:
+    storage = np.zeros(8 << 20, np.float32)
+    body = PROTO + dict_of(a=tensor("0", (4,), offset=77, count=storage.size)) + STOP
+    path = write(tmp_path / "voice.pth", archive(body, {"0": storage.tobytes()}))
+    tracemalloc.start()
+    with open_torch_file(path) as file:
+        assert file.read("a").nbytes == 16
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 9 << 20  # CRC in steps of 4 MiB, of a storage of 32 MiB
+
+
+@pytest.mark.parametrize("name", ["first", "second", "whole"])
+def test_a_damaged_storage_is_noticed_whichever_part_of_it_is_read(tmp_path: Path, name: str) -> None:
+    content = _two_rows(VALUES.tobytes())
+    damaged = content.replace(VALUES.tobytes(), VALUES.tobytes()[:-1] + b"\xff")
+    with (
+        open_torch_file(write(tmp_path / "voice.pth", damaged)) as file,
+        pytest.raises(WeightsError, match="does not match its CRC"),
+    ):
+        file.read(name)
+
+
+def test_what_strided_windows_would_take_to_read_counts_against_the_limit(tmp_path: Path) -> None:
+    wide = dict_of(**{f"t{n}": tensor("0", (2,), stride=(11,), count=12) for n in range(10)})
+    path = write(tmp_path / "voice.pth", archive(PROTO + wide + STOP, {"0": VALUES.tobytes()}))
+    assert len(load_torch_file(path, max_total_bytes=480).tensors) == 10
+    with pytest.raises(WeightsError, match="more than the limit of 479"):
+        load_torch_file(path, max_total_bytes=479)
+
+
+def test_a_tensor_named_a_million_times_takes_no_memory_for_its_names(tmp_path: Path) -> None:
+    empty = tensor("0", (0,))
+    body = b"}" + text("k" * 1000) + b"](" + empty + b"q\x07" + b"h\x07" * 200_000 + b"es"
+    path = write(tmp_path / "voice.pth", archive(PROTO + body + STOP, {"0": b""}))
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match="more than 65536 tensors"):
+        load_torch_file(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 128 << 20
+
+
+def test_an_empty_tensor_of_an_endless_shape_is_refused(tmp_path: Path) -> None:
+    body = dict_of(a=tensor("0", (0, 1 << 47, 1 << 47), stride=(0, 0, 0), count=0))
+    with pytest.raises(WeightsError, match="which no memory holds"):
+        load(tmp_path, archive(PROTO + body + STOP, {"0": b""}))
 
 
 def _patched(content: bytes, find: bytes, replace: bytes) -> bytes:

@@ -50,6 +50,11 @@ def look_up(word: str) -> tuple[str, ...] | None:
     """Phones of a word that the lexicon holds, else `None`."""
     if word in _OVERRIDES:
         return tuple(_OVERRIDES[word].split())
+    return dictionary_entry(word)
+
+
+def dictionary_entry(word: str) -> tuple[str, ...] | None:
+    """Phones of a word as the CMU dictionary has them, with full stress; `None` for what it lacks."""
     block = _block()
     key = word.encode() + b" "
     low, high = 0, len(block)

@@ -1,0 +1,1 @@
+"""`segue import`: makes VoiceModel files of the voices that lie in a folder of GPT-SoVITS."""

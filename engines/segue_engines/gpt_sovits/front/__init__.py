@@ -1,0 +1,1 @@
+"""What is measured on a reference recording before a voice can speak like it."""

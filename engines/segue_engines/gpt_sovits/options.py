@@ -1,0 +1,108 @@
+"""What a VoiceModel and a request may ask of this engine, read with bounds.
+
+Separate from the engine because the same settings come from three places: the voice's `spec.options`, then a request's
+options over them, then the request's own speed and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from segue.engine import SynthesisRequest
+from segue.errors import InvalidVoiceModel
+from segue_engines.gpt_sovits.row import Delivery
+from segue_engines.gpt_sovits.sampling import Sampling
+from segue_engines.gpt_sovits.sovits.packing import DecoderDtype
+from segue_engines.gpt_sovits.t2s.packing import T2SDtype
+
+_SLOWEST, _FASTEST = 0.25, 4.0
+_RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "top_k": (1, 1025),
+    "top_p": (0.0, 1.0),
+    "temperature": (0.0, 5.0),
+    "repetition_penalty": (0.1, 10.0),
+    "speed": (_SLOWEST, _FASTEST),
+}
+_DECODE: Final = ("chunks", "whole")
+_VOICE_ONLY: Final = ("dtype", "decoder_dtype", "language")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse `spec.options` that this engine does not have, or cannot follow.
+
+    Raises
+    ------
+    InvalidVoiceModel
+        The message names the option and what is expected.
+    """
+    known = {*_RANGES, "decode", *_VOICE_ONLY}
+    if unknown := sorted(set(options) - known):
+        raise InvalidVoiceModel(
+            f"the gpt-sovits engine has no option {unknown[0]!r}; it has {sorted(known)}",
+            field=f"spec.options.{unknown[0]}",
+        )
+    for name in _RANGES:
+        _number(options, name, 1)
+    _choice(options, "decode", _DECODE)
+    _choice(options, "dtype", tuple(T2SDtype))
+    _choice(options, "decoder_dtype", tuple(DecoderDtype))
+    if not isinstance(options.get("language", ""), str):
+        raise InvalidVoiceModel(
+            f"language is {options['language']!r}; expected text, such as 'zh'", field="spec.options.language"
+        )
+
+
+def dtype_of(options: Mapping[str, Any]) -> T2SDtype:
+    """How the T2S matrices are to be served."""
+    return T2SDtype(_choice(options, "dtype", tuple(T2SDtype)))
+
+
+def decoder_dtype_of(options: Mapping[str, Any]) -> DecoderDtype:
+    """What the decoder's generator is to compute in."""
+    return DecoderDtype(_choice(options, "decoder_dtype", tuple(DecoderDtype)))
+
+
+def delivery_of(voice: Mapping[str, Any], request: SynthesisRequest) -> Delivery:
+    """How a request is to be spoken: its own options over those of the voice, their speeds multiplied.
+
+    Raises
+    ------
+    InvalidVoiceModel
+        An option out of range.
+    """
+    check_options(request.options)
+    options = {**voice, **request.options}
+    defaults = Sampling()
+    return Delivery(
+        seed=request.seed,
+        speed=min(max(_number(options, "speed", 1.0) * request.speed, _SLOWEST), _FASTEST),
+        sampling=Sampling(
+            top_k=int(_number(options, "top_k", defaults.top_k)),
+            top_p=_number(options, "top_p", defaults.top_p),
+            temperature=_number(options, "temperature", defaults.temperature),
+            repetition_penalty=_number(options, "repetition_penalty", defaults.repetition_penalty),
+        ),
+        whole=_choice(options, "decode", _DECODE) == "whole",
+    )
+
+
+def _number(options: Mapping[str, Any], name: str, default: float) -> float:
+    low, high = _RANGES[name]
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InvalidVoiceModel(
+            f"{name} is {value!r}; expected a number from {low:g} to {high:g}", field=f"spec.options.{name}"
+        )
+    return float(value)
+
+
+def _choice(options: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str:
+    """One of several words, the first where nothing is said."""
+    value = options.get(name, choices[0])
+    if value not in choices:
+        raise InvalidVoiceModel(
+            f"{name} is {value!r}; expected one of {', '.join(map(repr, map(str, choices)))}",
+            field=f"spec.options.{name}",
+        )
+    return str(value)

@@ -1,0 +1,112 @@
+"""The reference recording of a voice, measured once when the voice is prepared.
+
+Separate from the engine because it needs models that are no part of a voice (HuBERT, the speaker network); what is
+missing is named with what it disables.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segue.engine import ReferenceInput
+from segue.errors import WeightsError
+from segue_engines.gpt_sovits.front.prompt import prompt_signal
+from segue_engines.gpt_sovits.front.resampling import resampled
+from segue_engines.gpt_sovits.front.spectrogram import RATE_HZ, reference_signal, spectrogram
+from segue_engines.gpt_sovits.parts import Reference
+from segue_engines.gpt_sovits.sovits.network import SovitsNetwork
+from segue_engines.gpt_sovits.spoken import TextFrontEnd
+
+_SPEAKER_HZ = 16_000
+
+
+class ReferenceModels(Protocol):
+    """Models that listen to a reference. Either may be absent; the property is None then."""
+
+    @property
+    def features(self) -> SpeechFeatures | None:
+        """HuBERT. Without it, speech does not continue the reference: pace and intonation are the network's own."""
+        ...
+
+    @property
+    def speaker(self) -> SpeakerVectors | None:
+        """The speaker network. Without it, Pro voices cannot be prepared."""
+        ...
+
+
+class SpeechFeatures(Protocol):
+    """HuBERT's last hidden state."""
+
+    def __call__(self, signal: Tensor) -> Tensor:
+        """`(samples,) float32` at 16 kHz to `(1, 768, frames) float32` at 50 Hz."""
+        ...
+
+
+class SpeakerVectors(Protocol):
+    """The speaker network."""
+
+    def vector(self, signal: Tensor) -> Tensor:
+        """`(samples,) float32` at 16 kHz to `(1, 20480) float32`."""
+        ...
+
+
+def measured_reference(
+    reference: ReferenceInput,
+    network: SovitsNetwork,
+    *,
+    models: ReferenceModels,
+    front_end: TextFrontEnd,
+) -> Reference:
+    """Measure a recording for a voice.
+
+    Parameters
+    ----------
+    network
+        The voice's SoVITS half: its codebook turns features into tokens.
+
+    Raises
+    ------
+    WeightsError
+        No audio file, shorter than 3 s or longer than 10 s, or a Pro voice without the speaker network.
+    TextRejected
+        Its text cannot be read.
+    """
+    recording, rate_hz = _read(reference.path)
+    to_hear = prompt_signal(recording, rate_hz=rate_hz)
+    signal = reference_signal(torch.from_numpy(recording.T.copy()), rate_hz=rate_hz)
+    return Reference(
+        spectrogram=spectrogram(signal),
+        speaker=_speaker(signal, models) if network.config.version.is_pro else None,
+        prompt=_prompt(to_hear, network, models),
+        spoken=front_end.read_reference(reference.text, reference.language),
+    )
+
+
+def _read(path: Path) -> tuple[NDArray[np.float32], int]:
+    try:
+        recording, rate_hz = soundfile.read(path, dtype="float32")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise WeightsError(f"{path.name}: the reference cannot be read as audio: {error}") from error
+    return np.asarray(recording, np.float32), int(rate_hz)
+
+
+def _speaker(signal: Tensor, models: ReferenceModels) -> Tensor:
+    if models.speaker is None:
+        raise WeightsError(
+            "the speaker network is not there, and a v2Pro voice cannot speak without the vector that it makes of the "
+            "reference: add pretrained_eres2netv2w24s4ep4.ckpt to the shared models"
+        )
+    return models.speaker.vector(resampled(signal, source_hz=RATE_HZ, target_hz=_SPEAKER_HZ))
+
+
+def _prompt(to_hear: NDArray[np.float32], network: SovitsNetwork, models: ReferenceModels) -> Tensor:
+    if models.features is None:
+        return torch.zeros(0, dtype=torch.int64)
+    return network.codes_of(models.features(torch.from_numpy(to_hear)))

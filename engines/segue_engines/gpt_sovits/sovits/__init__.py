@@ -1,0 +1,1 @@
+"""Semantic tokens to sound: the SoVITS half of GPT-SoVITS."""

@@ -1,0 +1,56 @@
+"""What a text becomes before the networks see it, and who makes it so.
+
+Separate from the front end, which is large and has dictionaries: engine and tests need these few lines of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """A piece of text that is spoken in one go.
+
+    Attributes
+    ----------
+    phones
+        Their symbols, one or more.
+    ids
+        Their places in the table of symbols.
+    bert
+        `(1024, len(ids)) float32`, or None for zeros (every language but Chinese).
+    """
+
+    phones: tuple[str, ...]
+    ids: tuple[int, ...]
+    bert: NDArray[np.float32] | None = None
+
+
+class TextFrontEnd(Protocol):
+    """Texts to phones."""
+
+    def read(self, text: str, language: str) -> Sequence[Spoken]:
+        """Cut and read a text; safe to call from any thread.
+
+        Raises
+        ------
+        TextRejected
+            It cannot be read.
+        """
+        ...
+
+    def read_reference(self, text: str, language: str) -> Spoken:
+        """Read what is said in a reference recording, uncut.
+
+        Raises
+        ------
+        TextRejected
+            It cannot be read.
+        """
+        ...

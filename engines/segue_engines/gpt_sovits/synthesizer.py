@@ -1,0 +1,209 @@
+"""One built voice: rows join, say a token a step, and are decoded chunk by chunk as tokens come.
+
+Separate from the engine, which makes it, and from the networks, which know no requests. What is computed for a row
+depends on that row alone; which rows share a step decides only how fast it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segue.engine import Row, SynthesisRequest, VoiceView
+from segue.errors import SynthesisError
+from segue_engines.gpt_sovits.options import delivery_of
+from segue_engines.gpt_sovits.parts import (
+    GPT,
+    REFERENCE,
+    SOVITS,
+    Reference,
+    reference_of,
+    sovits_network,
+    t2s_network,
+)
+from segue_engines.gpt_sovits.row import GptSovitsRow
+from segue_engines.gpt_sovits.sovits.chunks import Window, render
+from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE, Condition, SovitsNetwork
+from segue_engines.gpt_sovits.spoken import TextFrontEnd
+from segue_engines.gpt_sovits.t2s.decode import MAX_STEPS, T2SBatch, TokenRow
+
+SLOTS: Final = 16
+"""Rows that say tokens together; others wait for a place."""
+CAPACITY: Final = 2560
+"""Phones and tokens of a row: the longest piece of text, a reference of ten seconds, and the cap."""
+_JOINS: Final = 2
+"""Rows that join in one step: each reads its whole text first, which takes as long as some ten steps."""
+_FRAMES_TOGETHER: Final = 160
+"""Frames that are decoded in one step, so that a step stays short: others want their tokens."""
+
+
+class GptSovitsSynthesizer:
+    """One voice, ready to speak."""
+
+    def __init__(
+        self,
+        voice: VoiceView,
+        front_end: TextFrontEnd,
+        *,
+        slots: int = SLOTS,
+        capacity: int = CAPACITY,
+        max_steps: int = MAX_STEPS,
+    ) -> None:
+        self._front_end = front_end
+        self._max_steps = max_steps
+        self._options = dict(voice.options)
+        self._reference: Reference = reference_of(voice.parts[REFERENCE])
+        self._batch: T2SBatch | None = T2SBatch(t2s_network(voice.parts[GPT]), slots=slots, capacity=capacity)
+        self._decoder: SovitsNetwork | None = sovits_network(voice.parts[SOVITS])
+        speakers = [] if self._reference.speaker is None else [self._reference.speaker]
+        self._condition: Condition = self._decoder.condition([self._reference.spectrogram], speakers)
+
+    @property
+    def sample_rate(self) -> int:
+        """32,000 Hz."""
+        return SAMPLE_RATE
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Every tensor of the arena that this synthesizer computes with, by `part.name`."""
+        if self._batch is None or self._decoder is None:
+            raise _closed()
+        halves = {GPT: self._batch.network.parameters, SOVITS: self._decoder.parameters}
+        return {f"{half}.{name}": tensor for half, found in halves.items() for name, tensor in found.items()}
+
+    def admit(self, request: SynthesisRequest) -> GptSovitsRow:
+        """Read the text and make a row.
+
+        Raises
+        ------
+        TextRejected
+            The text cannot be read.
+        InvalidVoiceModel
+            An option of the request that the engine lacks.
+        """
+        delivery = delivery_of(self._options, request)
+        language = request.language or str(self._options.get("language", "auto"))
+        return GptSovitsRow(self._front_end.read(request.text, language), delivery, self._leave)
+
+    def step(self, rows: Sequence[Row]) -> None:
+        """One more token for each row that needs one, and one piece of sound for those that can be heard."""
+        mine = [row for row in rows if isinstance(row, GptSovitsRow) and not row.done]
+        for row in mine:
+            if row.talk is None:
+                row.begin(self._reference, max_steps=self._max_steps)
+        self._talk([row for row in mine if row.hungry])
+        self._sound([row for row in mine if not row.done and row.audible])
+
+    def close(self) -> None:
+        """Drop every view into the arena."""
+        self._batch = None
+        self._decoder = None
+
+    def _leave(self, talk: TokenRow) -> None:
+        if self._batch is not None:
+            self._batch.leave(talk)
+
+    # --- tokens -----------------------------------------------------------------------------------------------------
+
+    def _talk(self, rows: Sequence[GptSovitsRow]) -> None:
+        batch = self._batch
+        if batch is None:
+            _fail(rows, _closed())
+            return
+        joined = {id(row) for row in batch.rows}
+        talking = [row for row in rows if id(row.talk) in joined]
+        waiting = [row for row in rows if id(row.talk) not in joined]
+        _each_alone_if_not_together(lambda group: batch.step([row.talk for row in group if row.talk]), talking)
+        for row in waiting[: min(_JOINS, batch.free)]:
+            _each_alone_if_not_together(lambda group: _join(batch, group), [row])
+        for row in rows:
+            if row.talk is not None and row.talk.broken:
+                row.fail(SynthesisError("the T2S network computes no numbers any more: its weights are damaged"))
+
+    # --- sound ------------------------------------------------------------------------------------------------------
+
+    def _sound(self, rows: Sequence[GptSovitsRow]) -> None:
+        decoder = self._decoder
+        if decoder is None:
+            _fail(rows, _closed())
+            return
+        windows: list[tuple[GptSovitsRow, Window]] = []
+        frames = 0
+        for row in rows:
+            window = self._window(decoder, row)
+            if window is not None:
+                windows.append((row, window))
+                frames += window.frames
+            if frames >= _FRAMES_TOGETHER:
+                break
+        for group in _of_one_shape(windows):
+            self._render(decoder, group)
+
+    def _window(self, decoder: SovitsNetwork, row: GptSovitsRow) -> Window | None:
+        sound, talk = row.sound, row.talk
+        assert sound is not None
+        assert talk is not None
+        try:
+            window = sound.window(decoder, self._condition, talk.tokens)
+        except Exception as error:  # noqa: BLE001 - the boundary between rows: one row must not stop the others
+            row.fail(error.with_traceback(None))
+            return None
+        if window is None:
+            row.hand_out(np.zeros(0, np.float32))
+        return window
+
+    def _render(self, decoder: SovitsNetwork, group: Sequence[tuple[GptSovitsRow, Window]]) -> None:
+        windows = {id(row): window for row, window in group}
+
+        def work(rows: Sequence[GptSovitsRow]) -> None:
+            chosen = [windows[id(row)] for row in rows]
+            for row, window, rendered in zip(rows, chosen, render(decoder, self._condition, chosen), strict=True):
+                assert row.sound is not None
+                samples = row.sound.accept(window, rendered, hop=decoder.config.hop_length)
+                row.hand_out(_array(samples))
+
+        _each_alone_if_not_together(work, [row for row, _ in group])
+
+
+def _join(batch: T2SBatch, group: Sequence[GptSovitsRow]) -> None:
+    for row in group:
+        assert row.talk is not None
+        batch.join(row.talk)
+
+
+def _array(samples: Tensor) -> NDArray[np.float32]:
+    array: NDArray[Any] = samples.numpy()
+    return np.asarray(array, np.float32)
+
+
+def _of_one_shape(windows: Sequence[tuple[GptSovitsRow, Window]]) -> list[list[tuple[GptSovitsRow, Window]]]:
+    groups: dict[tuple[int, int, int], list[tuple[GptSovitsRow, Window]]] = {}
+    for row, window in windows:
+        groups.setdefault(window.shape, []).append((row, window))
+    return list(groups.values())
+
+
+def _each_alone_if_not_together(work: Callable[[Sequence[GptSovitsRow]], None], rows: Sequence[GptSovitsRow]) -> None:
+    """Do a batch; if it fails, do its rows one by one, so that only the culprit fails."""
+    if not rows:
+        return
+    try:
+        work(rows)
+    except Exception as error:  # noqa: BLE001 - the boundary between rows: one row must not stop the others
+        if len(rows) == 1:
+            rows[0].fail(error.with_traceback(None))  # its frames hold views of weights
+            return
+        for row in rows:
+            _each_alone_if_not_together(work, [row])
+
+
+def _fail(rows: Sequence[GptSovitsRow], error: Exception) -> None:
+    for row in rows:
+        row.fail(error)
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("this synthesizer was closed")

@@ -1,0 +1,1 @@
+"""Text to semantic tokens: the autoregressive half of GPT-SoVITS."""
