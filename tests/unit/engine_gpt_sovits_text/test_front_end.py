@@ -124,6 +124,11 @@ def test_no_chinese_run_is_longer_than_the_text_model_takes() -> None:
     assert sum(len(piece.normalised.strip(".")) for piece in hanzi) == 2000
 
 
+def test_wide_and_narrow_letters_are_read_as_plain_ones() -> None:
+    assert phones("Ｈｅｌｌｏ ｗｏｒｌｄ", "en") == phones("Hello world", "en")
+    assert phones("ｶﾞｯｺｳに行く", "ja") == phones("ガッコウに行く", "ja")
+
+
 def test_emoji_are_not_spoken() -> None:
     assert phones("今天很好😀👍🏽", "zh") == phones("今天很好", "zh")
 

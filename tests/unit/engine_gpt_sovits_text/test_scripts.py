@@ -70,6 +70,13 @@ def test_marks_of_each_language_stay() -> None:
         ("ㅋ", Script.HANGUL),
         ("7", Script.DIGIT),
         ("α", Script.GREEK),
+        ("Ω", Script.GREEK),
+        ("Ａ", Script.LATIN),
+        ("𝐀", Script.LATIN),
+        ("Å", Script.LATIN),
+        ("K", Script.LATIN),
+        ("ｶ", Script.KANA),
+        ("ﾟ", Script.KANA),
         ("я", Script.FOREIGN),
         ("ب", Script.FOREIGN),
         ("ㄅ", Script.FOREIGN),
@@ -90,6 +97,7 @@ def test_scripts_are_told_apart(char: str, script: Script) -> None:
         ("שלום", "שלום"),
         ("hello", None),
         ("naïve Ωmega", None),
+        ("ＡＢＣ１２３ ｶﾞｷﾞ ㎏ ℃", None),
     ],
 )
 def test_the_first_foreign_stretch_is_found(text: str, found: str | None) -> None:

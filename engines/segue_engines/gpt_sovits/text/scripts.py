@@ -47,10 +47,13 @@ def script_of(char: str) -> Script:
             return script
     if not char.isalpha():
         return Script.OTHER
-    name = unicodedata.name(char, "")
-    if name.startswith("LATIN "):
-        return Script.LATIN
-    return Script.GREEK if greek_letter(char) else Script.FOREIGN
+    if greek_letter(char):
+        return Script.GREEK
+    plain = unicodedata.normalize("NFKC", char)[0]
+    if plain != char:  # full-width, half-width and mathematical letters
+        found = script_of(plain)
+        return Script.FOREIGN if found is Script.OTHER else found
+    return Script.LATIN if unicodedata.name(char, "").startswith("LATIN ") else Script.FOREIGN
 
 
 def _ascii_script(char: str) -> Script:
