@@ -5,14 +5,16 @@
 #   make integration    the operator against a real kube-apiserver, which it builds the first time
 #   make cluster        such an API server for yourself, until Ctrl-C   (ARGS=--help)
 #   make node           a shell on a real node of your own, as root, without Docker   (ARGS=--help)
+#   make images         container images -> build/images   (ARGS=--help)
 #   make snapshots      write the snapshots of the chart's renderings anew; review them with git diff
+#   make e2e            the chart on a real node, under traffic; as root, builds what it needs   (CLUSTER=kind)
 #   make check          format, lint, types, import layers, generated files
 #   make bench          the measured promises -> build/bench/*.json   (ONLY=swap for one, SHORT=1 for CI's short form)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test integration cluster node snapshots check format bench lock generate clean
+.PHONY: help setup demo test integration cluster node images e2e snapshots check format bench lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
@@ -31,7 +33,7 @@ demo: setup
 	$(BIN)/segue demo --out build/demo
 
 test: setup
-	$(BIN)/pytest tests -m "not cluster" -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest tests -m "not cluster and not node" -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 # Builds or downloads etcd, kube-apiserver and the others the first time; then they come from the cache.
 integration: setup
@@ -42,6 +44,12 @@ cluster: setup
 
 node: setup
 	@$(BIN)/python -m tests.support.node $(or $(ARGS),up)
+
+images: setup
+	@$(BIN)/python -m tools.images $(ARGS)
+
+e2e: setup
+	$(BIN)/python -m tests.support.e2e $(if $(CLUSTER),--cluster $(CLUSTER)) -- $(PYTEST_ARGS)
 
 snapshots: setup
 	$(BIN)/python -m tests.support.chart.snapshots
@@ -67,10 +75,15 @@ generate: setup
 bench: setup
 	$(BIN)/python -m bench $(ONLY) $(if $(SHORT),--short) --out build/bench
 
-# Pinned with hashes, without registry addresses. Run after a change to pyproject.toml.
+# Pinned with hashes, without registry addresses. Run after a change to pyproject.toml or requirements/*.in.
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: setup
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/run.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(BIN)/$(LOCK) pyproject.toml -o requirements/run.txt
+	$(BIN)/$(LOCK) --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(BIN)/$(LOCK) -c requirements/dev.txt requirements/operator.in -o requirements/operator.txt
+	$(BIN)/$(LOCK) -c requirements/run.txt requirements/sidecar.in -o requirements/sidecar.txt
+	$(BIN)/$(LOCK) -c requirements/dev.txt requirements/server.in -o requirements/server.txt
+	$(BIN)/$(LOCK) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean:
 	rm -rf build dist

@@ -90,7 +90,7 @@ def test_a_version_that_fails_live_goes_back_and_the_resource_with_it(
         assert failure.reason == "ErrorRateExceeded", failure
         voice.wait(lambda _: weights_of(voice) == before, what="the spec is written back")
         scene.heard(voice, first)
-        assert {"RollingBack", "SpecReverted"} <= events_of(voice)
+        assert {"RollingBack", "RolledBack"} <= events_of(voice)
 
 
 def weights_of(voice: Voice) -> dict[str, Any]:

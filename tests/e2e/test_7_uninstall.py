@@ -25,7 +25,7 @@ def test_nothing_is_left_but_the_crd(installed: Installation, theatre: Theatre) 
     def nothing_left() -> bool | None:
         return left_behind(installed.cluster, NAMESPACE, but=NOT_HELMS) == [] or None
 
-    wait_for(nothing_left, within_s=GONE_S, what=f"empty: {left_behind(installed.cluster, NAMESPACE)}")
+    wait_for(nothing_left, within_s=GONE_S, what="empty", now=lambda: left_behind(installed.cluster, NAMESPACE))
     listed = str(installed.cluster.kubectl("get", ",".join(CLUSTER_WIDE), "-o", "name").stdout).split()
     assert [name for name in listed if "segue" in name] == [f"customresourcedefinition.apiextensions.k8s.io/{CRD}"]
 

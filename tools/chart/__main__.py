@@ -9,6 +9,7 @@ from pathlib import Path
 from tools.chart.crd import render_template
 from tools.chart.schema import render_schema
 from tools.chart.values import with_table
+from tools.dashboards.render import render_dashboards
 
 CHART = Path("charts/segue")
 
@@ -20,6 +21,7 @@ def made() -> dict[Path, str]:
         CHART / "templates" / "crds.yaml": render_template(),
         CHART / "values.schema.json": render_schema(),
         CHART / "README.md": with_table(page, values),
+        **{CHART / "dashboards" / name: text for name, text in render_dashboards().items()},
     }
 
 

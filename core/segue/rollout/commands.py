@@ -151,7 +151,7 @@ def serve_stable(view: View) -> tuple[Command, ...]:
     stable = view.stable
     if stable is None:
         return ()
-    pods = [pod for pod in view.pods if pod.ready and is_resident(view, pod)]
+    pods = [pod for pod in view.pods if pod.in_reach and is_resident(view, pod)]
     return lead_to(
         view, [pod for pod in pods if pod.pointer.active != stable.revision], stable, watch=None, previous=None
     )

@@ -18,7 +18,7 @@ from segue.rollout.back import doubt, go_back, guard, nothing_to_go_back_to
 from segue.rollout.commands import Word, confirm, drop, lead_to, point
 from segue.rollout.proof import new_records, served_claim
 from segue.rollout.snapshot import PodView
-from segue.rollout.spread import commandable
+from segue.rollout.spread import reachable
 from segue.rollout.step import Step, enter, handled, note
 from segue.rollout.terms import failure_key
 from segue.rollout.tokens import retry_token, rollback_token
@@ -169,9 +169,9 @@ def _follow(view: View) -> tuple[Command, ...]:
 
 
 def _behind(view: View) -> Sequence[PodView]:
-    """Pods that do not serve the stable revision, or not it alone."""
+    """Pods that do not serve the stable revision, or not it alone; those that have just begun among them."""
     word = Word(active=view.stable_revision)
-    pods = commandable(view.pods) if view.stable is not None else ()
+    pods = reachable(view.pods) if view.stable is not None else ()
     return [pod for pod in pods if is_resident(view, pod) and not word.is_on(pod)]
 
 

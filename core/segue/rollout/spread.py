@@ -90,6 +90,11 @@ def commandable(pods: Sequence[PodView]) -> tuple[PodView, ...]:
     return tuple(pod for pod in pods if _answers(pod))
 
 
+def reachable(pods: Sequence[PodView]) -> tuple[PodView, ...]:
+    """Pods that can be led to what is served before anybody is sent to them, too."""
+    return tuple(pod for pod in pods if pod.in_reach)
+
+
 def queued(pods: Sequence[PodView], revision: str) -> str | None:
     """What a pod has no room or no turn for, with its figures; None when no pod queues."""
     for pod in pods:

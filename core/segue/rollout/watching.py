@@ -19,7 +19,7 @@ from segue.rollout.conditions import set_condition
 from segue.rollout.evidence import is_known, recent
 from segue.rollout.proof import new_records, served_claim
 from segue.rollout.snapshot import PodView, Verdict
-from segue.rollout.spread import commandable
+from segue.rollout.spread import commandable, reachable
 from segue.rollout.step import Step, handled, note
 from segue.rollout.terms import watch_terms
 from segue.rollout.tokens import promote_token
@@ -196,6 +196,6 @@ def _confirm(view: View, why: str, *, watched: ConditionStatus, status: Status |
 def _follow(view: View) -> tuple[Command, ...]:
     """Late and joining pods come after, with the way back resident first."""
     word = Word(active=view.target)
-    behind: list[PodView] = [pod for pod in commandable(view.pods) if is_resident(view, pod) and not word.is_on(pod)]
+    behind: list[PodView] = [pod for pod in reachable(view.pods) if is_resident(view, pod) and not word.is_on(pod)]
     watch = watch_terms(view.spec, view.stable_revision)
     return lead_to(view, behind, view.rollout.source, watch=watch, previous=view.stable_revision)

@@ -173,6 +173,11 @@ class Pod:
         held = self.voices.get(voice)
         return (held.fence if held is not None else NO_FENCE) >= sent.fence
 
+    def is_at_rest(self, voice: str, voice_uid: str) -> bool:
+        """Whether nothing is on its way there: our last command was seen, and no revision is being brought up."""
+        revisions = self.standing(voice, voice_uid).revisions.values()
+        return self.is_current(voice) and all(each.ready or each.failed for each in revisions)
+
     async def tell_time(self) -> None:
         """Have the clock known well for a flip at an instant, where a few quick reads can do that.
 

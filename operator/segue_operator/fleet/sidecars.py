@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -82,6 +82,7 @@ class SidecarFleet:
     pods: dict[str, Pod] = field(default_factory=dict)
     _groups: dict[FleetKey, Group] = field(default_factory=dict)
     _followed: set[str] = field(default_factory=set)
+    _trailing: dict[str, set[Pod]] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _running: asyncio.TaskGroup | None = None
     _refusals: Refusals = field(default_factory=Refusals)
@@ -142,6 +143,8 @@ class SidecarFleet:
         del self.pods[pod.uid]
         group = self._groups[pod.record.fleet]
         group.remove(pod)
+        for key in pod.followed & self._trailing.keys():
+            self._stop_trailing(key, {pod})
         task = self._tasks.pop(pod.uid, None)
         if task is not None:
             task.cancel()
@@ -190,7 +193,25 @@ class SidecarFleet:
         if voice.key in self._followed:
             for pod in group.involved(voice):
                 pod.follow(voice.key, closely=True)
-        return await self._views(voice, group.concerned(voice), evidence=evidence)
+        views = await self._views(voice, group.concerned(voice), evidence=evidence)
+        self._let_rest(voice)
+        return views
+
+    def _let_rest(self, voice: VoiceModel) -> None:
+        """Pods that were told something of a quiet voice are read closely until they are done with it."""
+        key, uid = voice.key, voice.metadata.uid
+        done = {pod for pod in self._trailing.get(key, ()) if pod.is_at_rest(key, uid)}
+        self._stop_trailing(key, done)
+
+    def _stop_trailing(self, key: str, pods: Set[Pod]) -> None:
+        left = self._trailing.get(key, set()) - pods
+        for pod in pods:
+            if key not in self._followed:
+                pod.follow(key, closely=False)
+        if left:
+            self._trailing[key] = left
+        else:
+            self._trailing.pop(key, None)
 
     async def _views(self, voice: VoiceModel, pods: Sequence[Pod], *, evidence: bool) -> tuple[PodView, ...]:
         key, uid, engine = voice.key, voice.metadata.uid, voice.spec.engine.value
@@ -227,7 +248,7 @@ class SidecarFleet:
         elif key in self._followed:
             self._followed.discard(key)
             for pod in self.pods.values():
-                pod.follow(key, closely=False)
+                pod.follow(key, closely=pod in self._trailing.get(key, ()))
 
     def held(self) -> frozenset[Holding]:
         """What all pods hold, as far as it is known."""
@@ -261,6 +282,9 @@ class SidecarFleet:
             raise
         if isinstance(command, DropRevision):
             self._refusals.forget(pod, voice.key, command.revision)
+        elif voice.key not in self._followed:
+            self._trailing.setdefault(voice.key, set()).add(target)
+            target.follow(voice.key, closely=True)
         return fence
 
     async def _in_turn(
@@ -298,6 +322,8 @@ class SidecarFleet:
         released = all(done) and not [pod for pod in unknown if pod not in holders]
         if released and group is not None:
             group.forget(voice.key)
+        if released:
+            self._stop_trailing(voice.key, self._trailing.get(voice.key, set()))
         return released
 
     def _holders(self, voice: VoiceModel) -> list[Pod]:

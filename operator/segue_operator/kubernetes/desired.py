@@ -1,7 +1,7 @@
 """The desired set in ConfigMaps: what pods that start while no operator leads find in a mounted directory.
 
 Separate from the loops because they say over and over what is so, and here it is written only where it changed: at
-most one write per ConfigMap in 30 s, a way back at once, and nothing at all while nothing changes. What lies in the
+most one write per ConfigMap in 5 s, a way back at once, and nothing at all while nothing changes. What lies in the
 ConfigMaps is looked at when an operator begins to lead, so that nothing has to be remembered: voices say again what
 they are on, and entries of voices that are gone go.
 """
@@ -35,8 +35,8 @@ from segue_operator.fleet.records import FleetKey
 from segue_operator.kubernetes.api import ObjectConflict, ObjectNotFound, object_path
 from segue_operator.leader import Fences, NotLeading
 
-SPACING_S = 30.0
-"""Between two writes of one ConfigMap, but for ways back."""
+SPACING_S = 5.0
+"""Between two writes of one ConfigMap, but for ways back: a pod that starts meanwhile lacks what is not written yet."""
 
 SETTLE_S = 1.0
 """Changes that come together are written together."""

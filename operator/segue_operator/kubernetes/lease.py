@@ -20,7 +20,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -101,6 +101,8 @@ class Election:
     ----------
     identity
         Of this process and no other: HOSTNAME_UID.
+    owners
+        Of a Lease that is made, as `ownerReferences`.
     leading
         Whether it leads now, for readiness and metrics.
     """
@@ -112,6 +114,7 @@ class Election:
     clock: Callable[[], float] = boot_time_s
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     random: random.Random = field(default_factory=random.Random)
+    owners: Callable[[], Sequence[Mapping[str, str]]] = tuple
     leading: bool = False
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -304,12 +307,14 @@ class Election:
 
     async def _make(self) -> Record:
         """A Lease that nobody holds: what was never seen cannot be seen unchanged."""
-        body = unheld(self.lease, duration_s=self.terms.duration_s, now=self.now())
+        body = unheld(self.lease, duration_s=self.terms.duration_s, now=self.now(), owners=self.owners())
         return await self._call("POST", self._collection(), body)
 
     async def _write(self, tenure: Tenure, *, over: Record | None) -> Record:
         """Replace exactly what was read, or create what was not there."""
-        body = held(tenure, at=self.lease, over=over, duration_s=self.terms.duration_s, now=self.now())
+        body = held(
+            tenure, at=self.lease, over=over, duration_s=self.terms.duration_s, now=self.now(), owners=self.owners()
+        )
         self._highest_term = max(self._highest_term, tenure.term)
         verb, path = ("PUT", self._path()) if over is not None else ("POST", self._collection())
         return await self._call(verb, path, body)

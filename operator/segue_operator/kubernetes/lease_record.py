@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -93,16 +94,26 @@ def parse(body: dict[str, Any]) -> Record:
     )
 
 
-def unheld(at: LeaseName, *, duration_s: float, now: datetime) -> dict[str, Any]:
-    """A new Lease that nobody holds."""
-    body = _based_on(None, at)
+def unheld(
+    at: LeaseName, *, duration_s: float, now: datetime, owners: Sequence[Mapping[str, str]] = ()
+) -> dict[str, Any]:
+    """A new Lease that nobody holds, with its owners."""
+    body = _based_on(None, at, owners=owners)
     body["spec"] |= {"leaseDurationSeconds": math.ceil(duration_s), "renewTime": micro_time(now)}
     return body
 
 
-def held(tenure: Tenure, *, at: LeaseName, over: Record | None, duration_s: float, now: datetime) -> dict[str, Any]:
-    """The Lease held by this tenure, in the place of what was read; None: in the place of nothing."""
-    body = _based_on(over, at)
+def held(
+    tenure: Tenure,
+    *,
+    at: LeaseName,
+    over: Record | None,
+    duration_s: float,
+    now: datetime,
+    owners: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
+    """The Lease held by this tenure, in the place of what was read; None: in the place of nothing, with its owners."""
+    body = _based_on(over, at, owners=owners)
     taken_over = over is not None and not tenure.is_in(over)
     body["metadata"].setdefault("annotations", {})[TERM_ANNOTATION] = str(tenure.term)
     body["metadata"]["annotations"].pop(RELEASED_ANNOTATION, None)
@@ -130,8 +141,10 @@ def micro_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _based_on(record: Record | None, at: LeaseName) -> dict[str, Any]:
-    old = copy.deepcopy(record.body) if record is not None else {}
+def _based_on(record: Record | None, at: LeaseName, *, owners: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
+    """Owners are said at creation only: to add one later takes the right to delete, where the cluster is strict."""
+    fresh = {"metadata": {"ownerReferences": [dict(each) for each in owners]}} if owners else {}
+    old: dict[str, Any] = copy.deepcopy(record.body) if record is not None else fresh
     metadata = {name: value for name, value in _mapping(old.get("metadata")).items() if name in _KEPT_METADATA}
     return {
         "apiVersion": "coordination.k8s.io/v1",

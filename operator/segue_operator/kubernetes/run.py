@@ -36,6 +36,7 @@ from segue_operator.kubernetes.lease_fences import LeaseFences
 from segue_operator.kubernetes.lease_record import LeaseName
 from segue_operator.kubernetes.listing import Lister
 from segue_operator.kubernetes.metrics import Counted, registry_of
+from segue_operator.kubernetes.own_account import owner_references
 from segue_operator.kubernetes.pods import PodBook
 from segue_operator.kubernetes.scope import watches_of
 from segue_operator.kubernetes.voices import KubernetesCluster
@@ -109,6 +110,7 @@ class Operator:
             api=api,
             lease=LeaseName(namespace=config.lease.namespace, name=config.lease.name),
             identity=identity,
+            owners=lambda: owner_references(config.lease.namespace),
             terms=LeaseTerms(
                 duration_s=config.lease.duration_s,
                 renew_deadline_s=config.lease.renew_deadline_s,

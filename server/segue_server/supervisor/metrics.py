@@ -64,6 +64,7 @@ class Snapshot(Collector):
         flying = GaugeMetricFamily("segue_in_flight", "Rows that the engine has.", labels=labels)
         latency = HistogramMetricFamily("segue_latency_seconds", "From admission to the last sample.", labels=labels)
         first = HistogramMetricFamily("segue_first_audio_seconds", "From admission to first samples.", labels=labels)
+        lost = bounded_counts(self._totals.died, rows=self._rows)
         for key, counters in self._rows.items():
             names = [key.voice, key.revision]
             for outcome in Outcome:
@@ -71,10 +72,10 @@ class Snapshot(Collector):
             mirrors.add_metric([*names, "success"], counters[RowCell.MIRROR_SUCCESSES])
             mirrors.add_metric([*names, "error"], counters[RowCell.MIRROR_ERRORS])
             audio.add_metric(names, counters[RowCell.AUDIO_MS] / 1000)
-            flying.add_metric(names, counters.in_flight)
+            flying.add_metric(names, max(0, counters.in_flight - lost.get(key, 0)))
             _add(latency, names, counters.latency)
             _add(first, names, counters.first_audio)
-        for died, count in bounded_counts(self._totals.died, rows=self._rows).items():
+        for died, count in lost.items():
             requests.add_metric([died.voice, died.revision, "died"], count)
         yield from (requests, mirrors, audio, flying, latency, first)
         for name, text, cell in _ROW_COUNTERS:

@@ -1,5 +1,7 @@
 """Renderings as files that a person reads in a review: one line for what is small, no secrets, no versions, sorted.
 
+Dashboards, which have files of their own, are named and not shown.
+
 `make snapshots` writes them anew; a test compares.
 """
 
@@ -14,7 +16,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
-from tests.support.chart.helm import CASES, Helm, case_name
+from tests.support.chart.helm import CASES, CHART, Helm, case_name
 from tests.support.chart.release import MADE
 from tests.support.chart.rendering import Body, Rendering
 from tests.support.cluster import obtain
@@ -58,11 +60,19 @@ def _steady(rendering: Rendering) -> Iterator[Body]:
             continue
         body = copy.deepcopy(each)
         body["metadata"]["labels"] = {k: v for k, v in body["metadata"]["labels"].items() if k not in VERSIONS}
+        if body["kind"] == "ConfigMap":
+            body["data"] = {name: _named(text) for name, text in body["data"].items()}
         if body["kind"] == "Secret":
             body["data"] = dict.fromkeys(body["data"], "made anew each time")
             if MADE in body["metadata"].get("annotations", {}):
                 body["metadata"]["annotations"][MADE] = "now"
         yield body
+
+
+def _named(text: str) -> str:
+    """The name of the chart's file that a text is, or the text; dashboards are thousands of lines."""
+    same = (path for path in CHART.glob("dashboards/*.json") if path.read_text(encoding="utf-8") == text)
+    return next((f"the file {path.relative_to(CHART)}" for path in same), text)
 
 
 def _order(body: Body) -> tuple[str, str, str]:

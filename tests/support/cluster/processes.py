@@ -27,8 +27,15 @@ class ProcessEnded(Exception):
     """A child ended on its own; the message has the end of its log."""
 
 
-def wait_for(probe: Callable[[], Found | None], *, within_s: float, what: str) -> Found:
+def wait_for(
+    probe: Callable[[], Found | None], *, within_s: float, what: str, now: Callable[[], object] = str
+) -> Found:
     """Ask until there is an answer.
+
+    Parameters
+    ----------
+    now
+        What is so instead, for the message.
 
     Raises
     ------
@@ -38,7 +45,7 @@ def wait_for(probe: Callable[[], Found | None], *, within_s: float, what: str) -
     deadline = time.monotonic() + within_s
     while (found := probe()) is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {within_s:g} s: {what}")
+            raise TimeoutError(f"not within {within_s:g} s: {what} {now()}".rstrip())
         time.sleep(POLL_S)
     return found
 

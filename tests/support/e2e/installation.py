@@ -114,7 +114,8 @@ class Installation:
             found = self.pods(selector)
             return found if len(found) == pods and all(pod.ready for pod in found) else None
 
-        return wait_for(ready, within_s=within_s, what=f"{pods} pods of {selector} are Ready: {self._told(selector)}")
+        what = f"{pods} pods of {selector} are Ready"
+        return wait_for(ready, within_s=within_s, what=what, now=lambda: self._told(selector))
 
     def wait_pod(self, name: str, reached: Callable[[Pod], bool], *, what: str, within_s: float = READY_S) -> Pod:
         """Until it is so of one pod."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from tests.support.fleet import FLEET, UID, Fleets, ScriptedSidecar, holding, narrator, polled, record, until
+from tests.support.voices import voice
 
-from segue.model import Phase, Status
-from segue.rollout import SetPointer
+from segue.model import Phase, Status, source_of
+from segue.rollout import EnsureRevision, SetPointer
+from segue.wire import RevisionPhase, RevisionState, VoiceState
 from segue_operator.fleet.records import FleetKey, Holding
 from segue_operator.fleet.standings import Standings
 
@@ -225,3 +228,79 @@ def test_voices_that_stand_alike_share_what_is_known_of_them() -> None:
     assert one.standing is other.standing
     assert one.fence < other.fence
     assert one.standing is not different.standing
+
+
+def loading(phase: RevisionPhase) -> VoiceState:
+    """The narrator speaks one revision, and has another on its way."""
+    known = holding()
+    coming = RevisionState(revision="b" * 64, phase=phase)
+    return known.model_copy(update={"revisions": {**known.revisions, coming.revision: coming}})
+
+
+def phases_of(fleets: Fleets) -> set[RevisionPhase]:
+    """Those of the revisions that are known of the narrator on the pod."""
+    return {each.phase for each in fleets.fleet.pods["p0"].voices[KEY].standing.revisions.values()}
+
+
+async def tell(fleets: Fleets) -> None:
+    """A quiet voice has a revision loaded on a pod: one that has just joined."""
+    command = EnsureRevision(pods=("p0",), source=source_of(voice("v2").spec))
+    await fleets.fleet.send(command, "p0", voice=narrator(), next_fence=fleets.next_fence)
+
+
+def test_a_pod_that_was_told_something_of_a_quiet_voice_is_read_closely_until_it_is_done() -> None:
+    async def story(fleets: Fleets) -> None:
+        pod = fleets.pod("p0", narrator=holding())
+        await begin(fleets)
+        await tell(fleets)
+        await fleets.fleet.observe(narrator(), evidence=False)
+        await until(lambda: "wait=20s" in pod.asked[-1])
+        fleets.woken.clear()
+        pod.put(KEY, pod.voices[KEY].model_copy(update={"revisions": holding("b" * 64).revisions}))
+        await until(lambda: fleets.woken)
+        await fleets.fleet.observe(narrator(), evidence=False)
+        assert not fleets.fleet.pods["p0"].followed, "it is done"
+
+    polled(story)
+
+
+@pytest.mark.parametrize("phase", [RevisionPhase.QUEUED, RevisionPhase.FETCHING, RevisionPhase.OFFERING])
+def test_while_it_is_on_its_way_it_is_read_closely(phase: RevisionPhase) -> None:
+    async def story(fleets: Fleets) -> None:
+        pod = fleets.pod("p0", narrator=holding())
+        await begin(fleets)
+        await tell(fleets)
+        pod.put(KEY, loading(phase).model_copy(update={"fence": pod.voices[KEY].fence}))
+        await until(lambda: phase in phases_of(fleets))
+        await fleets.fleet.observe(narrator(), evidence=False)
+        assert fleets.fleet.pods["p0"].followed == {KEY}
+
+    polled(story)
+
+
+def test_a_rollout_that_ends_leaves_the_pods_that_are_on_their_way() -> None:
+    async def story(fleets: Fleets) -> None:
+        fleets.pod("p0", narrator=holding())
+        fleets.pod("p1", narrator=holding())
+        await begin(fleets, 2)
+        await tell(fleets)
+        fleets.fleet.follow(KEY, closely=True)
+        await fleets.fleet.observe(narrator(), evidence=False)
+        fleets.fleet.follow(KEY, closely=False)
+        assert [pod.followed for pod in fleets.fleet.pods.values()] == [{KEY}, frozenset()]
+
+    polled(story)
+
+
+def test_a_pod_that_goes_is_not_waited_for() -> None:
+    async def story(fleets: Fleets) -> None:
+        fleets.pod("p0", narrator=holding())
+        await begin(fleets)
+        await tell(fleets)
+        fleets.fleet.update([])
+        await fleets.fleet.observe(narrator(), evidence=False)
+        fleets.pod("p0", narrator=holding())
+        await begin(fleets)
+        assert not fleets.fleet.pods["p0"].followed
+
+    polled(story)

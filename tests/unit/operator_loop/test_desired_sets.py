@@ -211,7 +211,7 @@ def test_a_confirmation_after_an_old_way_back_is_not_urgent(desk: Desk) -> None:
     desk.live(2)
     went_back = way_back("v1", at=START - timedelta(days=2)).dump()["status"]["lastRollback"]
     desk.keep(stable("v1", "v3", lastRollback=went_back))
-    desk.live(5)
+    desk.live(SPACING_S / 2)
     assert desk.writes == 1
 
 

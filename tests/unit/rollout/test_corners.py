@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tests.fakes.sidecar import Temper
 from tests.fakes.world import World
-from tests.support.rollouts import change, run_to, serving_world
+from tests.support.rollouts import change, run_to, run_until, serving_world
 from tests.support.voices import KEY, revision
 
 from segue.model import Phase
@@ -92,3 +92,21 @@ def test_a_voice_out_of_reach_everywhere_is_left_alone() -> None:
     action = decide(world, with_pods(world.observe(KEY), lambda pod: replace(pod, in_reach=False, windows=None)))
     assert action.commands == ()
     assert action.status is None or action.status.phase is Phase.WATCHING
+
+
+def test_a_pod_that_is_not_ready_yet_is_led_to_the_stable_version_before_anybody_is_sent_to_it() -> None:
+    world = serving_world(pods=2)
+    joiner = world.add_pod()
+    world.set_ready(joiner.facts.uid, False)
+    run_until(world, lambda _: joiner.sidecar.pointer(KEY).active == V1)
+    assert not joiner.facts.ready
+
+
+def test_a_pod_that_is_not_ready_yet_is_led_to_the_stable_version_in_mid_rollout_too() -> None:
+    world = serving_world(pods=2)
+    change(world, "v2")
+    run_to(world, Phase.VERIFYING)
+    joiner = world.add_pod()
+    world.set_ready(joiner.facts.uid, False)
+    run_until(world, lambda _: joiner.sidecar.pointer(KEY).active == V1)
+    assert world.cluster.read(KEY).status.phase is not Phase.IDLE

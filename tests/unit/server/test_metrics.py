@@ -75,6 +75,21 @@ def test_rows_of_dead_workers_are_told_as_died() -> None:
     assert found["segue_requests_total", (("outcome", "died"), ("revision", PAST), ("voice", "v"))] == 2
 
 
+def test_rows_of_dead_workers_are_in_no_engine_any_more() -> None:
+    key = RevisionKey("v", "a" * 64)
+    page = StatsPage(create_stats_memfd())
+    for _ in range(3):
+        page.row(1).admitted()
+    fd = page.export()
+    reader = StatsReader(fd)
+    totals = Totals(revisions={key: reader.rows()[1].counters}, resident={key})
+    totals.died[key] += 2
+    assert scraped(totals)["segue_in_flight", (("revision", "a" * 10), ("voice", "v"))] == 1
+    reader.close()
+    page.close()
+    os.close(fd)
+
+
 def test_a_report_survives_the_channel() -> None:
     report = Report(listening=True, unready="", replace="why", names={3: ("d/v", "r")})
     assert Report.decode(report.encode()) == report

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
+from tests.support import exported, promql
 from tests.support.chart.helm import CHART, Helm
 from tests.support.chart.rendering import Rendering, containers
 
-from segue.memory.host import HostMemory
 from segue.memory.stats_layout import Outcome
-from segue_operator.kubernetes.metrics import Counted, registry_of
-from segue_server.supervisor.metrics import Snapshot
-from segue_server.supervisor.totals import Totals
-from segue_sidecar.books import Books
-from segue_sidecar.journal import Journal
-from segue_sidecar.metrics import BooksCollector, Metrics
-from segue_sidecar.throttle import Pacer
-from segue_sidecar.workers import Roster
+from segue_server.supervisor.metrics import PAST
 
 pytestmark = pytest.mark.cluster
 
@@ -36,57 +27,29 @@ def rendering(helm: Helm) -> Rendering:
     return helm.render(TWO_FLEETS)
 
 
-def names_in(registry: CollectorRegistry) -> set[str]:
-    """Every name that can be asked for, also of families that have no sample yet."""
-    found = set()
-    for family in text_string_to_metric_families(generate_latest(registry).decode()):
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
-        found |= {family.name.removesuffix("_total") + suffix for suffix in suffixes}
-    return found
-
-
-def of_server() -> set[str]:
-    registry = CollectorRegistry()
-    registry.register(Snapshot(Totals(), living=[], ready=0, restarts=0))
-    return names_in(registry)
-
-
-def of_sidecar(tmp_path: Any) -> set[str]:
-    metrics, memory = Metrics(), HostMemory(1 << 20, spares=0)
-    books = Books(Journal(tmp_path / "journal.log"))
-    collector = BooksCollector(books=books, memory=memory, roster=Roster(), pacer=Pacer(), silent_s=lambda: 0.0)
-    metrics.registry.register(collector)
-    try:
-        return names_in(metrics.registry)
-    finally:
-        memory.close()
-
-
-def of_operator() -> set[str]:
-    """Of parts that have counted nothing; only what is read of them is there."""
-    parts = SimpleNamespace(
-        api=SimpleNamespace(requests={}),
-        cluster=SimpleNamespace(seen=SimpleNamespace(bodies={}), problems=dict),
-        pods=SimpleNamespace(records=tuple),
-        events=SimpleNamespace(posted=0, dropped=0),
-        watching=SimpleNamespace(watches=(), restarts={}),
-        leading=lambda: True,
-    )
-    return names_in(registry_of(cast(Counted, parts)))
-
-
 def rules(rendering: Rendering) -> list[dict[str, Any]]:
     (found,) = rendering.of("PrometheusRule")
     return [rule for group in found["spec"]["groups"] for rule in group["rules"]]
 
 
-def test_every_figure_that_is_asked_for_exists(rendering: Rendering, tmp_path: Any) -> None:
-    told = of_server() | of_sidecar(tmp_path) | of_operator()
+def test_every_figure_that_is_asked_for_exists(rendering: Rendering, tmp_path: Path) -> None:
+    told = exported.names(tmp_path)
     triggers = [trigger for each in rendering.of("ScaledObject") for trigger in each["spec"]["triggers"]]
     asked = {name for rule in rules(rendering) for name in NAME.findall(rule["expr"])}
     asked |= {name for trigger in triggers for name in NAME.findall(trigger["metadata"]["query"])}
     assert "segue_queue_depth" in asked
     assert asked - NO_METRICS <= told, asked - NO_METRICS - told
+
+
+def test_every_rule_is_promql_and_counts_no_revision_twice_that_is_gone(rendering: Rendering, tmp_path: Path) -> None:
+    """What a revision ever counted goes into `past` at once: to a rate, all its failures of weeks in a second."""
+    figures = exported.exported(tmp_path)
+    by_revision = {figure.name for figure in figures if "revision" in figure.labels}
+    read = [selector for rule in rules(rendering) for selector in promql.selectors(rule["expr"])]
+    assert by_revision & {selector.name for selector in read}
+    for selector in read:
+        gone = {"namespace": "segue-system", "revision": PAST, "outcome": "timeout"}
+        assert selector.name not in by_revision or not promql.matches(selector, gone), str(selector)
 
 
 def test_outcomes_that_count_as_failures_exist(rendering: Rendering) -> None:
@@ -134,3 +97,45 @@ def test_monitors_scrape_ports_that_are_open(rendering: Rendering) -> None:
         found = containers(deployments[monitor["metadata"]["name"]]).values()
         open_ports = {port["name"] for each in found for port in each["ports"]}
         assert {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]} <= open_ports
+
+
+# --- dashboards -------------------------------------------------------------------------------------------------------
+
+
+def dashboards(rendering: Rendering) -> list[dict[str, Any]]:
+    return [each for each in rendering.of("ConfigMap") if "-dashboard-" in each["metadata"]["name"]]
+
+
+def test_dashboards_arrive_as_they_are(rendering: Rendering) -> None:
+    files = {name: text for each in dashboards(rendering) for name, text in each["data"].items()}
+    assert files == {
+        f"segue-{path.name}": path.read_text(encoding="utf-8") for path in (CHART / "dashboards").glob("*.json")
+    }
+
+
+def test_grafanas_sidecar_finds_dashboards_and_their_folder(rendering: Rendering) -> None:
+    for each in dashboards(rendering):
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert each["metadata"]["annotations"] == {
+            "example.com/team": "speech",
+            "k8s-sidecar-target-directory": "Segue",
+        }
+
+
+def test_dashboards_are_made_where_somebody_asks_for_them(helm: Helm) -> None:
+    default = CHART / "ci" / "default-values.yaml"
+    assert dashboards(helm.render(default)) == []
+    made = dashboards(helm.render(default, more=("--set", "monitoring.dashboards.enabled=true")))
+    assert len(made) == len(list((CHART / "dashboards").iterdir()))
+    assert all("annotations" not in each["metadata"] for each in made)
+
+
+def test_the_label_of_dashboards_can_be_another_one(helm: Helm, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "monitoring: {dashboards: {enabled: true, labels: {grafana_dashboard: null, dashboards: speech}}}\n",
+        encoding="utf-8",
+    )
+    labels = [each["metadata"]["labels"] for each in dashboards(helm.render(values))]
+    assert labels
+    assert all("grafana_dashboard" not in each and each["dashboards"] == "speech" for each in labels)
