@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.model.spec import NAME_PATTERN
@@ -60,6 +60,7 @@ def test_where_none_was_spelled_so_none_has_the_plain_name() -> None:
 _called = st.builds(Called, st.text(max_size=80), st.sampled_from(["", "v2", "v2Pro", "V2 pro"]))
 
 
+@settings(deadline=None)
 @given(st.lists(_called, max_size=12))
 def test_any_names_become_valid_and_distinct(called: list[Called]) -> None:
     labels = distinct_labels(called)

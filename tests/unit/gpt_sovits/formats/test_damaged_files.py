@@ -104,6 +104,7 @@ def test_any_config_gives_a_bounded_number_of_shapes_or_is_refused(name: str) ->
     change()
 
 
+@settings(deadline=None)
 @given(_plain)
 def test_what_is_no_config_at_all_is_refused(config: Any) -> None:
     with pytest.raises(WeightsError, match=r"n\.pth: "):

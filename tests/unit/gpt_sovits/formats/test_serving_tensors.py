@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from tests.support.gpt_sovits.files import small_sovits_file, sovits_file
@@ -122,6 +122,7 @@ def test_float16_is_passed_on_as_it_is() -> None:
     assert dict(cast([("x", array)], ServingDtype.FP16, file="n.pth"))["x"] is array
 
 
+@settings(deadline=None)
 @given(
     st_numpy.arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 )
