@@ -23,6 +23,8 @@ from tests.support.e2e.surgeon import Surgeon
 from tests.support.node import NodeUnavailable
 from tests.support.pods.kube import Kube
 
+from segue import __version__
+
 PLACE = pytest.StashKey[Place]()
 REPORT = pytest.StashKey[StepReport]()
 REQUIRE = "SEGUE_REQUIRE"
@@ -119,7 +121,7 @@ def installed(installation: Installation) -> Installation:
 def surgeon(place: Place) -> Iterator[Surgeon]:
     """At work."""
     made = Surgeon(place.cluster)
-    made.arrive("segue/sidecar:0.1.0")
+    made.arrive(f"segue/sidecar:{__version__}")
     yield made
     made.leave()
 

@@ -184,7 +184,7 @@ def _build(name: str, origins: Origins, scratch: Path, say: Say) -> Path:
     flags = f"-s -w -X {origins.project.version_variable}={origins.version}"
     package = f"{origins.project.module}/cmd/{name}"
     command = [go, "build", "-trimpath", "-ldflags", flags, "-o", str(scratch / name), package]
-    _run(command, environment={**origins.environment, "CGO_ENABLED": "0"}, folder=origins.go_module)
+    run_or_refuse(command, environment={**origins.environment, "CGO_ENABLED": "0"}, folder=origins.go_module)
     return scratch / name
 
 
@@ -225,22 +225,36 @@ def _taken_out(archive: Path, member: str) -> Path:
 
 def _package(name: str, origins: Origins, scratch: Path, say: Say) -> Path:
     """From the distribution's etcd-server, unpacked and not installed: installing it would start a service."""
-    apt = shutil.which("apt-get", path=origins.environment.get("PATH", ""))
-    if apt is None:
+    if shutil.which("apt-get", path=origins.environment.get("PATH", "")) is None:
         raise NoBinary("no apt-get to get the package etcd-server with; put etcd 3.4.23 or newer into PATH")
     say(f"{name}: unpacking the package etcd-server")
-    download = [apt, "-q", "download", "etcd-server"]
-    try:
-        _run(download, environment=origins.environment, folder=scratch)
-    except NoBinary:
-        _run([apt, "-q", "update"], environment=origins.environment, folder=scratch)
-        _run(download, environment=origins.environment, folder=scratch)
-    (package,) = scratch.glob("*.deb")
-    _run(["dpkg-deb", "-x", str(package), str(scratch)], environment=origins.environment, folder=scratch)
+    unpack_package("etcd-server", scratch, environment=origins.environment)
     return scratch / "usr" / "bin" / name
 
 
-def _run(command: list[str], *, environment: Mapping[str, str], folder: Path) -> None:
+def unpack_package(package: str, folder: Path, *, environment: Mapping[str, str]) -> None:
+    """Unpack a package of the distribution into an empty folder, without installing it.
+
+    Raises
+    ------
+    NoBinary
+        There is no apt-get, or it failed.
+    """
+    apt = shutil.which("apt-get", path=environment.get("PATH", ""))
+    if apt is None:
+        raise NoBinary(f"no apt-get to get the package {package} with")
+    download = [apt, "-q", "download", package]
+    try:
+        run_or_refuse(download, environment=environment, folder=folder)
+    except NoBinary:
+        run_or_refuse([apt, "-q", "update"], environment=environment, folder=folder)
+        run_or_refuse(download, environment=environment, folder=folder)
+    (archive,) = folder.glob("*.deb")
+    run_or_refuse(["dpkg-deb", "-x", str(archive), str(folder)], environment=environment, folder=folder)
+
+
+def run_or_refuse(command: list[str], *, environment: Mapping[str, str], folder: Path) -> None:
+    """Run a command to its end; raises `NoBinary` with what it said where it fails."""
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_BUILD_LIMIT_S, check=False

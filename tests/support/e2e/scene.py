@@ -116,13 +116,13 @@ class Scene:
         """Listeners for the voice, until the end of the scene."""
         self.traffic.begin(voice.name, texts=texts, rate_per_s=rate_per_s)
 
-    def heard(self, voice: Voice, revision: str, *, more: int = HEARD, within_s: float = 60.0) -> None:
-        """Until so many further answers came from this revision."""
+    def heard(self, voice: Voice, revision: str | None, *, more: int = HEARD, within_s: float = 60.0) -> None:
+        """Until so many further answers came from this revision, or from any."""
         wanted = self.traffic.answers(voice.name, revision) + more
         eventually(
             lambda: self.traffic.answers(voice.name, revision) >= wanted,
             within_s=within_s,
-            what=f"{more} answers by {revision[:10]}",
+            what=f"{more} answers by {revision[:10] if revision else 'any revision'}",
         )
 
     def note(self, line: str) -> None:

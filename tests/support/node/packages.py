@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.support.cluster.binaries import NoBinary, cache_root
+from tests.support.cluster.binaries import NoBinary, cache_root, run_or_refuse, unpack_package
 from tests.support.cluster.processes import search_path
 
 PROGRAMS: Mapping[str, str] = {
@@ -23,6 +22,7 @@ PROGRAMS: Mapping[str, str] = {
     "ip": "iproute2",
     "nft": "nftables",
     "conntrack": "conntrack",
+    "curl": "curl",  # the README uses it
     "iptables": "iptables",  # portmap, for hostPort
     "debootstrap": "debootstrap",
     "buildah": "buildah",
@@ -35,7 +35,6 @@ PLUGIN_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec
 PLUGINS = ("ptp", "host-local", "portmap", "loopback")
 BUSYBOX = "busybox-static"
 
-_LIMIT_S = 900
 
 Say = Callable[[str], None]
 
@@ -63,12 +62,9 @@ def install(*, say: Say) -> None:
     if apt is None:
         raise NoBinary(f"no apt-get to install {', '.join(packages)} with: install what holds {_programs_of(packages)}")
     say(f"installing {' '.join(packages)}")
-    _run([apt, "-q", "update"])
-    _run(
-        [apt, "-q", "install", "-y", "--no-install-recommends", *packages],
-        DEBIAN_FRONTEND="noninteractive",
-        RUNLEVEL="1",
-    )
+    quietly = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for words in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+        run_or_refuse([apt, "-q", *words], environment=quietly, folder=Path.cwd())
     if still := missing():
         raise NoBinary(f"after apt-get install there is still no {_programs_of(still)}")
 
@@ -96,9 +92,7 @@ def busybox(*, say: Say) -> Path:
     say(f"unpacking the package {BUSYBOX}")
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
-        _run(["apt-get", "-q", "download", BUSYBOX], folder=scratch)
-        (package,) = Path(scratch).glob("*.deb")
-        _run(["dpkg-deb", "-x", str(package), scratch])
+        unpack_package(BUSYBOX, Path(scratch), environment=os.environ)
         (unpacked,) = (path for path in Path(scratch).rglob("busybox") if path.is_file() and os.access(path, os.X_OK))
         unpacked.replace(kept)
     return kept
@@ -121,20 +115,3 @@ def program(name: str) -> Path:
 def _programs_of(packages: list[str]) -> str:
     held = [name for name, package in PROGRAMS.items() if package in packages]
     return ", ".join([*held, *(["the CNI plugins"] if PLUGINS_PACKAGE in packages else [])])
-
-
-def _run(command: list[str], *, folder: str | None = None, **environment: str) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoBinary(f"{' '.join(command[:3])} failed: {error}") from error
-    if done.returncode != 0:
-        raise NoBinary(f"{' '.join(command[:3])} … failed: {done.stderr.strip()[-500:]}")

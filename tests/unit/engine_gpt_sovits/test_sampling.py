@@ -61,7 +61,7 @@ def test_rows_with_settings_of_their_own_are_sampled_as_alone() -> None:
 )
 def test_settings_that_mean_nothing_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(InvalidVoiceModel, match=field):
-        Sampling(**{field: value})  # type: ignore[arg-type]
+        Sampling(**{field: value})  # type: ignore[arg-type]  # by name
 
 
 def test_exponentials_of_a_row_do_not_depend_on_its_company() -> None:
