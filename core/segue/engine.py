@@ -45,12 +45,15 @@ class PrepareOptions:
         The reference recording, or `None` for voices that carry their own.
     max_tensor_bytes, max_total_bytes
         Bounds checked before memory is taken.
+    shared
+        The engine's shared models (see `SharesModels`) that this pod has, by name. The views are valid during the call.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     reference: ReferenceInput | None = None
     max_tensor_bytes: int = 2 << 30
     max_total_bytes: int = 8 << 30
+    shared: Mapping[str, PartView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +80,54 @@ class PreparedVoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedModels:
+    """What `SharesModels.prepare_models` returns.
+
+    Attributes
+    ----------
+    parts
+        Each model that is there, by name.
+    absent
+        Each that is not: what is missing where, and what does not work without it.
+    """
+
+    parts: Mapping[str, PreparedPart]
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartView:
-    """A part as a worker sees it: read-only arrays that are views into the mapped arena."""
+    """A part as a worker sees it: read-only arrays that are views into the mapped arena.
+
+    Attributes
+    ----------
+    digest
+        Of the arena: equal digests are equal content, in the same memory. Empty where there is no arena.
+    """
 
     tensors: Mapping[str, NDArray[Any]]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceView:
-    """All parts of one revision, as `Engine.build` takes them. The views stay valid until `Synthesizer.close`."""
+    """All parts of one revision, as `Engine.build` takes them. The views stay valid until `Synthesizer.close`.
+
+    Attributes
+    ----------
+    parts
+        Those that `prepare` made.
+    options
+        `spec.options`.
+    shared
+        Models that all voices of the engine share, as far as the pod has them (see `SharesModels`). Several voices
+        that are built in one process get views of the same memory; it stays mapped until the last of them is closed.
+    """
 
     parts: Mapping[str, PartView]
     options: Mapping[str, Any] = field(default_factory=dict)
+    shared: Mapping[str, PartView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,4 +249,29 @@ class Engine(Protocol):
 
     def build(self, voice: VoiceView, device: Device) -> Synthesizer:
         """Make a synthesizer whose parameters are the views given: nothing is copied."""
+        ...
+
+
+@runtime_checkable
+class SharesModels(Protocol):
+    """An engine whose voices need models that belong to none of them; loaded once per pod by the sidecar.
+
+    What they are prepared to is a revision of its own: arenas that every revision of the engine holds beside its own
+    parts, so that they live exactly as long as somebody needs them.
+    """
+
+    @property
+    def model_files(self) -> Mapping[str, tuple[str, ...]]:
+        """Model to its files, as paths relative to the root under which all models are kept (a directory, a hub's
+        repository). Of files that may stand for each other all are named; `prepare_models` takes what is there."""
+        ...
+
+    def prepare_models(self, root: Path, options: PrepareOptions) -> PreparedModels:
+        """Read, check and repack the models under a directory. Runs in a child of the sidecar.
+
+        Raises
+        ------
+        WeightsError
+            A model that is there is unsafe, corrupt or wrongly shaped. One that is not there is told in `absent`.
+        """
         ...

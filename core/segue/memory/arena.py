@@ -222,7 +222,7 @@ class Arena:
 
     def part(self) -> PartView:
         """What `Engine.build` takes for this part."""
-        return PartView(tensors=self.views(), meta=self._header.meta)
+        return PartView(tensors=self.views(), meta=self._header.meta, digest=self.digest)
 
     def address_range(self) -> tuple[int, int]:
         """First and past-the-end address of the mapping: where every parameter of a row must lie."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from segue.engine import Device, Engine, SynthesisRequest, Synthesizer, VoiceView
+from segue.engine import Device, Engine, SynthesisRequest, Synthesizer
 from segue.errors import SegueError
 from segue.memory import memfd
 from segue.memory.interface import MappedPart, WeightMapper
 from segue.memory.messages import RevisionRef
+from segue.memory.voice_view import voice_view
 from segue_server.revisions.resident import unmap
 from segue_server.synthesis.engine_thread import EngineThread
 from segue_server.synthesis.rows import EngineRow, Priority, RowEnd, Samples
@@ -84,7 +85,7 @@ class Builder:
             for part_ref in ref.parts:
                 built.parts.append(self._mapper.map(fds.pop(0), part_ref))
                 built.parts[-1].prefault()
-            view = VoiceView(parts={part.part.name: part.view() for part in built.parts}, options=ref.options)
+            view = voice_view(built.parts, options=ref.options)
             built.engine_build = engine.build_id
             built.synthesizer = engine.build(view, self._device)
         finally:

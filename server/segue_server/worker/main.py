@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 
 from segue.engine import Device
 from segue.memory.host import HostMapper
+from segue.memory.mapped_once import MapOnce
 from segue.memory.stats import StatsPage
 from segue.memory.stats_layout import WorkerState
 from segue_server.api.acceptor import Acceptor
@@ -84,7 +85,7 @@ class Worker:
         self._codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segue-codec")
         self._builder = Builder(
             find_engine=EngineFinder(config.engines),
-            mapper=HostMapper(),
+            mapper=MapOnce(HostMapper()),
             device=Device(name=config.device, threads=config.threads),
             engine=self._engine,
         )

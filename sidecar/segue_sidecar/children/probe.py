@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from segue.engine import Device, Engine, Synthesizer, VoiceView
+from segue.engine import Device, Engine, Synthesizer
 from segue.memory.messages import PartRef
+from segue.memory.voice_view import voice_view
 from segue_engines.probes import BaselineFigures, Case, Clip, ProbeReport, Thresholds, builtin_cases, run_probes
 from segue_sidecar.children.channel import Channel, JobError
 from segue_sidecar.children.mapping import mapped, part_refs
@@ -80,7 +81,7 @@ def _built(
     engine: Engine, parts: Sequence[PartRef], fds: Sequence[int], options: Mapping[str, Any], device: str
 ) -> Iterator[Synthesizer]:
     with mapped(parts, fds) as arenas:
-        view = VoiceView(parts={arena.part.name: arena.view() for arena in arenas}, options=options)
+        view = voice_view(arenas, options=options)
         synthesizer = engine.build(view, Device(name=device))
         del view
         try:

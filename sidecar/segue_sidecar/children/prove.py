@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.engine import Device, Row, SynthesisRequest, Synthesizer, VoiceView
+from segue.engine import Device, Row, SynthesisRequest, Synthesizer
 from segue.errors import TextRejected
+from segue.memory.voice_view import voice_view
 from segue_sidecar.children.channel import Channel, JobError
 from segue_sidecar.children.mapping import hash_all, mapped, part_refs
 from segue_sidecar.engines import load_engine
@@ -48,7 +49,7 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         for arena in arenas:
             arena.prefault()
         began_s = time.monotonic()
-        view = VoiceView(parts={arena.part.name: arena.view() for arena in arenas}, options=job["options"])
+        view = voice_view(arenas, options=job["options"])
         synthesizer = engine.build(view, Device(name=job["device"]))
         del view
         built_s = time.monotonic()
