@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -168,10 +169,10 @@ def test_a_v2_voice_needs_no_speaker_network() -> None:
     assert tokens
 
 
-@pytest.mark.parametrize("settings", [{"format": "FLAC", "subtype": "PCM_16"}, {"format": "OGG", "subtype": "VORBIS"}])
-def test_whatever_libsndfile_reads_is_taken(settings: dict[str, str]) -> None:
+@pytest.mark.parametrize(("container", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS")])
+def test_whatever_libsndfile_reads_is_taken(container: str, subtype: str) -> None:
     stereo = np.stack([recorded(1), recorded(2)], axis=1)
-    assert len(_voice().measure([recording(file_of(stereo, **settings))]).prompt) > 0
+    assert len(_voice().measure([recording(file_of(stereo, format=container, subtype=subtype))]).prompt) > 0
 
 
 def nan_file() -> bytes:
@@ -180,7 +181,7 @@ def nan_file() -> bytes:
     return file_of(samples)
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[], ReferenceRecording], str, str]] = {
     "too short": (lambda: recording(file_of(recorded(1, seconds=2.0))), "reference", "it must be 3 to 10 s"),
     "too long": (lambda: recording(file_of(recorded(1, seconds=10.5))), "reference", "it must be 3 to 10 s"),
     "no audio": (lambda: recording(b"RIFF and so on"), "reference", "cannot be read as audio"),
@@ -212,7 +213,7 @@ def test_the_text_of_a_recording_that_cannot_be_read_is_refused() -> None:
     from segue_engines.gpt_sovits.front_end import PieceReader
 
     reading = GptSovitsSynthesizer(view(parts()), PieceReader(), models=Models())
-    with pytest.raises(OptionRejected, match="the text of reference 'calm.wav': cannot read 'привет'") as refused:
+    with pytest.raises(OptionRejected, match=r"the text of reference 'calm.wav': cannot read 'привет'") as refused:
         reading.measure([recording(calm().audio, text="Well, привет.")])
     assert refused.value.option == "reference.text"
 

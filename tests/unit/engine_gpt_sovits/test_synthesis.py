@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tests.unit.engine_gpt_sovits.builders import PhonesGiven, build, parts, reference, run, say, view, words
+from typing_extensions import override
 
 from segue.engine import Device, SynthesisRequest
 from segue.errors import InvalidVoiceModel, OptionRejected, SynthesisError, TextRejected
@@ -259,6 +260,7 @@ def test_the_front_end_is_told_where_to_cut_and_the_request_goes_before_the_voic
         def __init__(self) -> None:
             self.cuts: list[str] = []
 
+        @override
         def read(self, text: str, language: str, *, cut: str = "cut5") -> Sequence[Spoken]:
             self.cuts.append(cut)
             return super().read(text, language, cut=cut)
