@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 
 from segue.engine import Row, Synthesizer
-from segue.errors import SynthesisError, TextRejected
+from segue.errors import OptionRejected, SynthesisError, TextRejected
 from segue.memory.stats import StatsPage
 from segue.memory.stats_layout import Outcome, WorkerCell
 from segue_server.synthesis.inspection import AudioFault
@@ -148,6 +148,9 @@ class EngineThread:
             return True
         if row.synthesizer is None:
             return False
+        if row.refusal is not None:
+            self._end(row, row.refusal)
+            return False
         row.stepped_s = time.monotonic()
         try:
             row.row = row.synthesizer.admit(row.request)
@@ -254,7 +257,7 @@ def _outcome(error: Exception | None) -> Outcome:
             return Outcome.SUCCESS
         case AudioFault():
             return error.outcome
-        case TextRejected():
+        case TextRejected() | OptionRejected():
             return Outcome.REJECTED
         case RowCancelled():
             return Outcome.CANCELLED
