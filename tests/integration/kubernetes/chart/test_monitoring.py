@@ -33,7 +33,7 @@ def rules(rendering: Rendering) -> list[dict[str, Any]]:
 
 
 def test_every_figure_that_is_asked_for_exists(rendering: Rendering, tmp_path: Path) -> None:
-    told = exported.names(tmp_path)
+    told = exported.names()
     triggers = [trigger for each in rendering.of("ScaledObject") for trigger in each["spec"]["triggers"]]
     asked = {name for rule in rules(rendering) for name in NAME.findall(rule["expr"])}
     asked |= {name for trigger in triggers for name in NAME.findall(trigger["metadata"]["query"])}
@@ -43,7 +43,7 @@ def test_every_figure_that_is_asked_for_exists(rendering: Rendering, tmp_path: P
 
 def test_every_rule_is_promql_and_counts_no_revision_twice_that_is_gone(rendering: Rendering, tmp_path: Path) -> None:
     """What a revision ever counted goes into `past` at once: to a rate, all its failures of weeks in a second."""
-    figures = exported.exported(tmp_path)
+    figures = exported.exported()
     by_revision = {figure.name for figure in figures if "revision" in figure.labels}
     read = [selector for rule in rules(rendering) for selector in promql.selectors(rule["expr"])]
     assert by_revision & {selector.name for selector in read}
