@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from prometheus_client import CollectorRegistry
-
+from segue.certificate_expiry import CertificateExpiry
 from segue.rollout import PodFacts
 from segue.tls import KeyPairFiles
 from segue_operator.api import ApiServer, Board, bind, make_server, serve_on
@@ -35,9 +34,12 @@ from segue_operator.folder.store import Store
 from segue_operator.folder.watching import folder_wakeups
 from segue_operator.leader import Fences, Leadership, take_leadership
 from segue_operator.listener import address_of, bind_address, make_plain_app, make_plain_server
+from segue_operator.metrics import Overview, overview_registry
 from segue_operator.reports import ReportBook
 from segue_operator.slots import SlotBook
+from segue_operator.tallies import Tallies
 from segue_operator.triggers.wiring import ExternalTriggers, build_triggers
+from segue_operator.voice_figures import figures_of_status
 
 ALWAYS_THERE = datetime.fromtimestamp(0, UTC)
 """A pod of one machine was there before any rollout: a sidecar that is started again still belongs to it."""
@@ -92,7 +94,13 @@ async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
     fleet.on_change = pod_changed
     fleet.update(_records(config))
     board = Board(cluster=cluster, fleet=fleet, latest=latest, events=events, changes=changes, reports=reports)
-    listening = _listen(config, board, triggers, waiting_for=lambda: () if has_read.is_set() else ("the folder",))
+    listening = _listen(
+        config,
+        board,
+        triggers,
+        overview=_overview(config, cluster, fleet, controller.tallies),
+        waiting_for=lambda: () if has_read.is_set() else ("the folder",),
+    )
     try:
         await _run_until_stopped(board, controller, triggers, listening)
     finally:
@@ -120,13 +128,31 @@ class Served:
     socket: socket.socket
 
 
+def _overview(config: OperatorConfig, cluster: FolderCluster, fleet: SidecarFleet, tallies: Tallies) -> Overview:
+    """Whoever has come so far leads: there is one operator for each state directory."""
+    return Overview(
+        leading=lambda: True,
+        voices=lambda: (figures_of_status(voice.key, voice.status) for voice in cluster.voices()),
+        unusable=lambda: len(cluster.problems()),
+        pods=lambda: len(fleet.pods),
+        unreachable=fleet.unreachable,
+        tallies=tallies,
+        certificate_ends_s=CertificateExpiry(config.tls.cert).at_s if config.tls is not None else lambda: None,
+    )
+
+
 def _listen(
-    config: OperatorConfig, board: Board, triggers: ExternalTriggers, *, waiting_for: Callable[[], Sequence[str]]
+    config: OperatorConfig,
+    board: Board,
+    triggers: ExternalTriggers,
+    *,
+    overview: Overview,
+    waiting_for: Callable[[], Sequence[str]],
 ) -> list[Served]:
     """The local API, and the plain listener where one is configured."""
     listening = []
     if config.listen is not None:
-        registry = CollectorRegistry()
+        registry = overview_registry(overview)
         registry.register(triggers.calls)
         app = make_plain_app(waiting_for=waiting_for, registry=registry, routes=triggers.routes)
         listening.append(Served(make_plain_server(app), bind_address(config.listen)))

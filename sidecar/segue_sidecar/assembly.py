@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from segue.certificate_expiry import CertificateExpiry
 from segue.memory.handoff import HandoffListener
 from segue.memory.host import HostMemory
 from segue.memory.pool import Background
@@ -31,6 +32,7 @@ from segue_sidecar.residency import Residency
 from segue_sidecar.rounds import Pacing, Upkeep
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.throttle import Pacer
+from segue_sidecar.voice_metrics import VoicesCollector
 from segue_sidecar.workers import Roster
 
 
@@ -104,6 +106,7 @@ def assemble(
     )
     _tie(core, services, following)
     metrics.registry.register(_collector(core, services.contact))
+    metrics.registry.register(VoicesCollector(books=books, in_a_row=core.evidence.in_a_row))
     return Parts(
         core=core,
         recovery=recovery,
@@ -197,7 +200,12 @@ def _tie(core: Core, services: Services, following: Following) -> None:
 
 def _collector(core: Core, contact: Contact) -> BooksCollector:
     return BooksCollector(
-        books=core.books, memory=core.memory, roster=core.roster, pacer=core.pacer, silent_s=contact.silent_s
+        books=core.books,
+        memory=core.memory,
+        roster=core.roster,
+        pacer=core.pacer,
+        silent_s=contact.silent_s,
+        certificate_ends_s=CertificateExpiry(core.config.tls.files.cert).at_s,
     )
 
 

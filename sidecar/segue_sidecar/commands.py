@@ -129,7 +129,8 @@ class Commands:
         voice = self.obey(name, command)
         self._disarm(voice)
         voice.watch, voice.self_reverted, voice.withdrawn = None, None, None
-        voice.said, voice.pointed, voice.released = Said(), True, True
+        voice.say(Said())
+        voice.pointed, voice.released = True, True
         self._books.record_voice(voice)
         self._switchboard.forget(voice)
         self._books.event("Released", f"{name} was let go", voice=name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
@@ -110,6 +111,8 @@ class VoiceEntry:
     ----------
     fence
         The highest seen; it outlives the voice (`Books.released`).
+    speaks_since_ns
+        When the word began to name the active revision (CLOCK_REALTIME); 0 while it names none.
     pointed
         A command said who speaks, be it nobody, since this incarnation of the voice is here.
     wanted
@@ -128,6 +131,7 @@ class VoiceEntry:
     slot: int
     fence: Fence = NO_FENCE
     said: Said = field(default_factory=Said)
+    speaks_since_ns: int = 0
     consistency: Consistency = Consistency.SESSION
     pointed: bool = False
     wanted: str | None = None
@@ -138,6 +142,12 @@ class VoiceEntry:
     withdrawn: str | None = None
     released: bool = False
     revisions: dict[str, RevisionEntry] = field(default_factory=dict)
+
+    def say(self, said: Said) -> None:
+        """The word is to say this from now on."""
+        if said.active != self.said.active:
+            self.speaks_since_ns = time.time_ns() if said.active is not None else 0
+        self.said = said
 
     @property
     def protected(self) -> frozenset[str]:

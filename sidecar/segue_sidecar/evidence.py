@@ -68,9 +68,10 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Record:
-    """All that is known of one revision's requests."""
+    """All that is known of one revision's requests. `in_a_row` are its successes since the latest error."""
 
     buckets: dict[int, _Tally] = field(default_factory=dict)
+    in_a_row: int = 0
     texts: int = 0
     uses: float = 0.0
     last_used_s: float = 0.0
@@ -122,6 +123,7 @@ class Evidence:
         for owner, count in lost.items():
             tally = self._tally(owner, now_s)
             tally.errors[DIED] = tally.errors.get(DIED, 0) + count
+            self._records[owner].in_a_row = 0
         self._closed.pop(_key(worker), None)
         self._journal.remove(f"seen {_key(worker)}")
         return lost
@@ -147,6 +149,7 @@ class Evidence:
             return
         self._tally(owner, now_s).add(grown)
         record = self._records[owner]
+        record.in_a_row = 0 if grown.errors else record.in_a_row + grown.successes
         record.texts |= grown.texts
         admitted = grown[RowCell.ADMITTED] + grown[RowCell.CACHE_HITS]
         if admitted:
@@ -175,6 +178,10 @@ class Evidence:
         """How often a revision was asked for (decayed), and when last (monotonic seconds)."""
         record = self._records.get((voice, revision), _Record())
         return record.uses, record.last_used_s
+
+    def in_a_row(self, voice: str, revision: str) -> int:
+        """Successes since the latest error, copies included; since the start, where the sidecar has seen none."""
+        return self._records.get((voice, revision), _Record()).in_a_row
 
     def buckets(self, voice: str, revision: str, *, since_s: float = 0) -> tuple[Bucket, ...]:
         """Oldest first; empty ones are left out."""

@@ -68,17 +68,18 @@ class Switchboard:
         JournalError
             The disk is full: nothing was changed.
         """
-        before, voice.said = voice.said, said
+        before = voice.said, voice.speaks_since_ns
+        voice.say(said)
         try:
             self._books.record_voice(voice)
         except BaseException:
-            voice.said = before
+            voice.said, voice.speaks_since_ns = before
             raise
         return self._speak(voice)
 
     def store_at_any_rate(self, voice: VoiceEntry, said: Said) -> int:
         """As `store`, for what cannot wait for a full disk: going back, and saying again what was said before."""
-        voice.said = said
+        voice.say(said)
         self._books.note_voice(voice)
         return self._speak(voice)
 

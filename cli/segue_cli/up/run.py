@@ -84,6 +84,7 @@ def _plan(wishes: Wishes, layout: Layout) -> Plan:
         status_port=require_free("127.0.0.1", wishes.status_port),
         control_port=free_port(),
         sidecar_status_port=free_port(),
+        operator_status_port=free_port(),
         pod_uid=_pod_uid(layout),
         budget_bytes=budget_bytes,
         workers=wishes.workers,
@@ -165,7 +166,8 @@ async def _announce(plan: Plan, services: Sequence[Service], reporter: Reporter)
         _say(f"still waiting for {slow}; logs are in {plan.layout.logs}")
         await asyncio.gather(*(service.wait_ready() for service in services))
     _say(f"speech API: {plan.url}/v1/audio/speech")
-    _say(f"metrics:    http://127.0.0.1:{plan.status_port}/metrics")
+    for name, address in plan.metrics.items():
+        _say(f"metrics:    {address} ({name})")
     if plan.hooks is not None:
         _say(f"alerts:     http://{plan.hooks.listen}/v1/hooks/alertmanager")
     reporter.serving.set()
@@ -194,6 +196,7 @@ def _write_up_file(plan: Plan, services: Sequence[Service]) -> None:
         "sidecar": f"https://127.0.0.1:{plan.control_port}",
         "sidecarStatus": f"http://127.0.0.1:{plan.sidecar_status_port}",
         "operator": str(plan.layout.operator_socket),
+        "metrics": dict(plan.metrics),
         "podUid": plan.pod_uid,
         "tls": str(plan.layout.tls),
         "children": {service.name: service.pid for service in services if service.pid is not None},

@@ -17,6 +17,7 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from segue.certificate_expiry import CertificateExpiry
 from segue.rollout import Event
 from segue.tls import KeyPairFiles
 from segue_operator.api import serve_on
@@ -35,7 +36,7 @@ from segue_operator.kubernetes.lease import Election, LeaseTerms
 from segue_operator.kubernetes.lease_fences import LeaseFences
 from segue_operator.kubernetes.lease_record import LeaseName
 from segue_operator.kubernetes.listing import Lister
-from segue_operator.kubernetes.metrics import Counted, registry_of
+from segue_operator.kubernetes.metrics import ClusterCollector, Counted
 from segue_operator.kubernetes.own_account import owner_references
 from segue_operator.kubernetes.pods import PodBook
 from segue_operator.kubernetes.scope import watches_of
@@ -43,8 +44,11 @@ from segue_operator.kubernetes.voices import KubernetesCluster
 from segue_operator.kubernetes.wiring import Watching
 from segue_operator.leader import NotLeading
 from segue_operator.listener import address_of, bind_address, make_plain_app, make_plain_server
+from segue_operator.metrics import Overview, overview_registry
 from segue_operator.slots import SlotBook
+from segue_operator.tallies import Tallies
 from segue_operator.triggers.wiring import ExternalTriggers, build_triggers
+from segue_operator.voice_figures import figures_of_body
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +87,7 @@ class Operator:
         self._api = api
         self._clock = SystemClock()
         self._tenure: Tenure | None = None
+        self._tallies = Tallies()
         self._stop = asyncio.Event()
         identity = config.lease.identity or f"{socket.gethostname()}_{uuid.uuid4()}"
         self._fleets = Fleets(config.fleets)
@@ -211,6 +216,7 @@ class Operator:
             triggers=triggers,
             desired=desired,
             fleet_of=self._fleets.of_voice,
+            tallies=self._tallies,
         )
         return Tenure(fleet, desired, controller)
 
@@ -253,20 +259,25 @@ class Operator:
         )
 
     def _app(self, triggers: ExternalTriggers) -> Any:
-        counted = Counted(
-            api=self._api,
-            cluster=self._cluster,
-            pods=self._pods,
-            events=self._events,
-            watching=self._watching,
-            leading=lambda: self._tenure is not None,
-        )
-        registry = registry_of(counted)
+        registry = overview_registry(self._overview())
+        registry.register(ClusterCollector(Counted(api=self._api, events=self._events, watching=self._watching)))
         registry.register(triggers.calls)
         return make_plain_app(
             waiting_for=lambda: () if self._cluster.complete.is_set() else ("the first list of voices and pods",),
             registry=registry,
             routes=triggers.routes,
+        )
+
+    def _overview(self) -> Overview:
+        tls = self._config.tls
+        return Overview(
+            leading=lambda: self._tenure is not None,
+            voices=lambda: (figures_of_body(key, body) for key, body in self._cluster.seen.bodies.items()),
+            unusable=lambda: len(self._cluster.problems()),
+            pods=lambda: len(self._pods.records()),
+            unreachable=lambda: self._tenure.fleet.unreachable() if self._tenure is not None else None,
+            tallies=self._tallies,
+            certificate_ends_s=CertificateExpiry(tls.cert).at_s if tls is not None else lambda: None,
         )
 
     def _say_ready(self, address: str) -> None:

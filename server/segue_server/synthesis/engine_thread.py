@@ -137,7 +137,8 @@ class EngineThread:
         failure = _step(batch)
         self._step_began_s = None
         self.busy_s += time.monotonic() - began_s
-        self._stats.step_ended()
+        heard = batch[0].priority is Priority.LIVE
+        self._stats.step_ended(spoken_by=batch[0].group if heard else None)
         for row in batch:
             self._after_step(row, failure)
         return True
@@ -152,6 +153,8 @@ class EngineThread:
             self._end(row, row.refusal)
             return False
         row.stepped_s = time.monotonic()
+        if row.priority is Priority.LIVE:
+            self._stats.waited(row.stepped_s - row.arrived_s)
         try:
             row.row = row.synthesizer.admit(row.request)
         except Exception as error:  # noqa: BLE001 - the row's boundary: one bad text must not stop the others
