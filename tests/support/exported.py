@@ -120,12 +120,17 @@ def _busy_worker() -> WorkerReading:
 def _of_sidecar(folder: Path) -> str:
     metrics, memory = Metrics(), HostMemory(1 << 20, spares=0)
     books = Books(Journal(folder / "journal.log"))
-    collector = BooksCollector(books=books, memory=memory, roster=Roster(), pacer=Pacer(), silent_s=lambda: 1.0)
+    collector = BooksCollector(
+        books=books, memory=memory, roster=Roster(), pacer=Pacer(), silent_s=lambda: 1.0, prepared_bytes=lambda: 0
+    )
     metrics.registry.register(collector)
     metrics.stores.inc()
     metrics.store_seconds.observe(0.0002)
     metrics.refusals.labels("StaleFence").inc()
     metrics.child_ended("fetch", "ok")
+    metrics.rose("disk", 0.3)
+    metrics.stayed_down("PoolFull")
+    metrics.left("idle")
     try:
         return metrics.text().decode()
     finally:
