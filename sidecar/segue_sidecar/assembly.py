@@ -33,6 +33,9 @@ from segue_sidecar.rounds import Pacing, Upkeep
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.throttle import Pacer
 from segue_sidecar.voice_metrics import VoicesCollector
+from segue_sidecar.tiers.rising import Rising, Told
+from segue_sidecar.tiers.room import Room
+from segue_sidecar.tiers.store import PreparedStore
 from segue_sidecar.workers import Roster
 
 
@@ -49,6 +52,9 @@ class Core:
     switchboard: Switchboard
     handover: Handover
     evidence: Evidence
+    room: Room
+    store: PreparedStore
+    rising: Rising
     residency: Residency
 
 
@@ -102,6 +108,7 @@ def assemble(
         roster=core.roster,
         evidence=core.evidence,
         recovery=recovery,
+        rising=core.rising,
         on_change=core.residency.advance,
     )
     _tie(core, services, following)
@@ -126,8 +133,29 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
     handover = Handover(books=books, memory=memory, roster=roster, switchboard=switchboard, pod_uid=config.pod.uid)
     evidence = Evidence(owner_of=books.handles.get, journal=windows)
     evidence.restore(windows.open().records)
+    room = Room(
+        books=books,
+        memory=memory,
+        handover=handover,
+        switchboard=switchboard,
+        uses=evidence.uses,
+        idle_s=config.tiers.idle_s,
+        on_left=metrics.left,
+    )
+    store = PreparedStore(config=config, books=books, memory=memory, nursery=nursery)
+    rising = Rising(
+        policy=config.tiers,
+        books=books,
+        memory=memory,
+        roster=roster,
+        switchboard=switchboard,
+        handover=handover,
+        room=room,
+        store=store,
+        told=Told(rose=metrics.rose, stayed_down=metrics.stayed_down),
+    )
     residency = Residency(
-        config=config, books=books, memory=memory, handover=handover, nursery=nursery, uses=evidence.uses
+        config=config, books=books, memory=memory, handover=handover, nursery=nursery, room=room, rising=rising
     )
     return Core(
         config=config,
@@ -139,6 +167,9 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         switchboard=switchboard,
         handover=handover,
         evidence=evidence,
+        room=room,
+        store=store,
+        rising=rising,
         residency=residency,
     )
 
@@ -149,6 +180,7 @@ def _commands(core: Core) -> Commands:
         switchboard=core.switchboard,
         handover=core.handover,
         residency=core.residency,
+        rising=core.rising,
         extra_engines=core.config.engines,
     )
 
@@ -186,6 +218,7 @@ def _tie(core: Core, services: Services, following: Following) -> None:
     """Who is told what: the parts themselves do not know each other."""
 
     def ready(entry: RevisionEntry) -> None:
+        core.rising.ready(entry)
         reconcile(core.books.voices[str(entry.voice)], core.switchboard, core.books)
         following.ready(entry)
 
@@ -194,6 +227,8 @@ def _tie(core: Core, services: Services, following: Following) -> None:
 
     core.handover.on_ready = ready
     core.handover.on_failed = core.residency.fail
+    core.rising.advance = core.residency.advance
+    core.rising.on_same_handle = core.evidence.reopen
     core.handover.on_deaths = deaths
     services.commands.on_let_go = services.probing.let_go
 
@@ -206,6 +241,7 @@ def _collector(core: Core, contact: Contact) -> BooksCollector:
         pacer=core.pacer,
         silent_s=contact.silent_s,
         certificate_ends_s=CertificateExpiry(core.config.tls.files.cert).at_s,
+        prepared_bytes=lambda: core.store.size_bytes,
     )
 
 
@@ -220,6 +256,7 @@ def _upkeep(core: Core, services: Services, reception: Reception, journals: tupl
         roster=core.roster,
         reception=reception,
         residency=core.residency,
+        room=core.room,
         commands=services.commands,
         evidence=core.evidence,
         contact=services.contact,

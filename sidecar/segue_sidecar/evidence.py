@@ -111,6 +111,11 @@ class Evidence:
             self._read(worker, total, now_s=now_s)
         return total
 
+    def reopen(self, handle: int) -> None:
+        """A revision is offered again under the handle that it had: its rows go on counting where they were."""
+        for closed in self._closed.values():
+            closed.discard(handle)
+
     def bury(self, worker: Worker, *, now_s: float | None = None) -> dict[Owner, int]:
         """The worker died: what it had open counts as errors. Returns how many, by revision."""
         now_s = time.time() if now_s is None else now_s
@@ -137,9 +142,8 @@ class Evidence:
                 continue
             if row.retired:
                 closed.add(handle)
-            grown = row.counters.since(seen.pop(handle, Counters()))
-            if not row.retired:
-                seen[handle] = row.counters
+            grown = row.counters.since(_reading_before(seen, handle, row.counters))
+            seen[handle] = row.counters
             self._add(owner, grown, now_s=now_s)
             total.ended += grown.latency.total
             total.latency_s += grown.latency.sum_s
@@ -250,6 +254,12 @@ class Evidence:
                 owned = self._records.setdefault((voice, revision), _Record())
                 owned.buckets[int(start)] = _Tally(*record["tally"])
                 owned.texts |= int(record["texts"], 16)
+
+
+def _reading_before(seen: Mapping[int, Counters], handle: int, now: Counters) -> Counters:
+    """What was read of a handle last; a row that was given away meanwhile began at zero again."""
+    before = seen.get(handle, Counters())
+    return before if before[RowCell.ADMITTED] <= now[RowCell.ADMITTED] else Counters()
 
 
 def _key(worker: Worker) -> str:

@@ -30,6 +30,7 @@ _POOL = {
     "spare": "pre-faulted for the next version, and given up where room is needed",
     "peak": "the most that used and spare ever came to since the start",
 }
+_COLD_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
 _STORE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
 
 
@@ -56,6 +57,45 @@ class Metrics:
         )
         ProcessCollector(registry=self.registry)
 
+        self.cold_starts = Counter(
+            "segue_sidecar_cold_starts",
+            "Voices brought up for a request, by where their weights came from.",
+            ["source"],
+            registry=self.registry,
+        )
+        self.cold_start_seconds = Histogram(
+            "segue_sidecar_cold_start_seconds",
+            "From the first request for a cold voice to its word.",
+            ["source"],
+            buckets=_COLD_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.cold_start_failures = Counter(
+            "segue_sidecar_cold_start_failures",
+            "Voices that could not be brought up for a request: PoolFull, Failed, NobodyWaits.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.evictions = Counter(
+            "segue_sidecar_evictions",
+            "Revisions that left memory: for a rollout, for a request, idle.",
+            ["reason"],
+            registry=self.registry,
+        )
+
+    def rose(self, source: str, took_s: float) -> None:
+        """A voice was brought up for a request."""
+        self.cold_starts.labels(source).inc()
+        self.cold_start_seconds.labels(source).observe(took_s)
+
+    def stayed_down(self, reason: str) -> None:
+        """One was not."""
+        self.cold_start_failures.labels(reason).inc()
+
+    def left(self, reason: str) -> None:
+        """A revision left memory."""
+        self.evictions.labels(reason).inc()
+
     def child_ended(self, kind: str, outcome: str) -> None:
         """A child brought a result (`ok`), or the reason why not."""
         self.children.labels(kind, outcome).inc()
@@ -77,6 +117,7 @@ class BooksCollector(Collector):
         pacer: Pacer,
         silent_s: Callable[[], float],
         certificate_ends_s: Callable[[], float | None],
+        prepared_bytes: Callable[[], int],
     ) -> None:
         self._books = books
         self._memory = memory
@@ -84,6 +125,7 @@ class BooksCollector(Collector):
         self._pacer = pacer
         self._silent_s = silent_s
         self._certificate_ends_s = certificate_ends_s
+        self._prepared_bytes = prepared_bytes
 
     @override
     def collect(self) -> Iterable[Metric]:
@@ -105,6 +147,7 @@ class BooksCollector(Collector):
         yield _gauge("segue_sidecar_voices", "Voices on this pod.", len(self._books.voices))
         watched = sum(voice.watch is not None for voice in self._books.voices.values())
         yield _gauge("segue_sidecar_watches_open", "Voices under an open watch.", watched)
+        yield _gauge("segue_sidecar_prepared_bytes", "Prepared parts on disk.", self._prepared_bytes())
         yield _gauge("segue_sidecar_child_duty", "Share of time that children may run.", self._pacer.duty)
         yield _gauge("segue_sidecar_leader_silent_seconds", "Since the leader was last heard.", self._silent_s())
         ends_s = self._certificate_ends_s()

@@ -6,7 +6,7 @@ still be read by a newer one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from segue.memory.messages import PartRef, VoiceName
@@ -77,29 +77,49 @@ def revision_record(entry: RevisionEntry) -> dict[str, Any]:
         "reason": entry.reason,
         "message": entry.message,
         "handle": entry.handle,
-        "parts": [[part.name, part.digest, part.size_bytes] for part in entry.parts],
+        "parts": _parts_record(entry.parts),
         "build": entry.build,
         "sentence": entry.sentence.model_dump(mode="json", by_alias=True) if entry.sentence else None,
         "full": entry.full.model_dump(mode="json", by_alias=True) if entry.full else None,
         "since": entry.since_ns,
+        "asked": entry.asked_ns,
+        "prepared": _parts_record(entry.prepared),
+        "stored": entry.stored,
+        "lastHandle": entry.last_handle,
     }
 
 
 def read_revision(voice: VoiceName, revision: str, record: Mapping[str, Any]) -> RevisionEntry:
-    """The other way. What was resident is to be looked at again before anybody may believe that it still is."""
+    """The other way. What was resident is to be looked at again before anybody may believe that it still is.
+
+    What only the sidecar had in memory went with it.
+    """
     phase = RevisionPhase(record["phase"])
     resident = phase in (RevisionPhase.READY, RevisionPhase.OFFERING)
+    warm = phase is RevisionPhase.WARM
     return RevisionEntry(
         voice=voice,
         revision=revision,
         request=RevisionRequest.model_validate(record["request"]),
-        phase=RevisionPhase.VERIFYING if resident else phase,
+        phase=RevisionPhase.VERIFYING if resident else RevisionPhase.COLD if warm else phase,
         reason="Adopting" if resident else record["reason"],
         message=record["message"],
         handle=record["handle"],
-        parts=tuple(PartRef(name=name, digest=digest, size_bytes=size) for name, digest, size in record["parts"]),
+        parts=() if warm else _read_parts(record["parts"]),
         build=record["build"],
         sentence=ProbeReport.model_validate(record["sentence"]) if record["sentence"] else None,
         full=ProbeReport.model_validate(record["full"]) if record["full"] else None,
         since_ns=record["since"],
+        asked_ns=record.get("asked", record["since"]),
+        prepared=_read_parts(record.get("prepared", record["parts"] if record["sentence"] else ())),
+        stored=record.get("stored", False),
+        last_handle=record.get("lastHandle"),
     )
+
+
+def _parts_record(parts: Iterable[PartRef]) -> list[list[object]]:
+    return [[part.name, part.digest, part.size_bytes] for part in parts]
+
+
+def _read_parts(record: Iterable[Any]) -> tuple[PartRef, ...]:
+    return tuple(PartRef(name=name, digest=digest, size_bytes=size) for name, digest, size in record)

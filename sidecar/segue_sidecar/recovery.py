@@ -19,13 +19,14 @@ from segue.errors import MemoryError_
 from segue.memory.adoption import HeldRevision, Introduction
 from segue.memory.interface import WeightMemory
 from segue.memory.page import PointerPage
-from segue.wire import RevisionPhase
+from segue.wire import RevisionPhase, Tier
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
 from segue_sidecar.entries import RevisionEntry, VoiceEntry
 from segue_sidecar.handover import Handover
 from segue_sidecar.residency import Residency
 from segue_sidecar.switchboard import Switchboard
+from segue_sidecar.tiers.rule import may_rest
 from segue_sidecar.workers import Worker, may_live
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,8 @@ class Recovery:
         match entry.phase:
             case RevisionPhase.FAILED:
                 return
+            case RevisionPhase.COLD if entry.request.tier is not Tier.HOT:
+                return
             case RevisionPhase.RETIRING:
                 self._handover.retire(entry, forget=True)
                 return
@@ -126,11 +129,20 @@ class Recovery:
         self._load_again(entry)
 
     def _load_again(self, entry: RevisionEntry) -> None:
-        """From the cache, under a new handle: workers may still map the old one under its name."""
+        """From the cache, under a new handle: workers may still map the old one under its name.
+
+        A voice that is not hot waits for its next request; its word is cold from then on.
+        """
+        voice = self._books.voices[str(entry.voice)]
+        rests = entry.parts and may_rest(entry, voice)
         for part in entry.parts:
             self._memory.release(part.digest, owner=entry.owner)
         entry.handle, entry.parts = None, ()
-        self._books.move(entry, RevisionPhase.QUEUED, reason="Reloading")
+        if rests and self._switchboard.page is not None:
+            self._switchboard.sleep(voice)
+            self._books.move(entry, RevisionPhase.COLD, reason="Restarted")
+        else:
+            self._books.move(entry, RevisionPhase.QUEUED, reason="Reloading")
         self._books.record_revision(entry)
 
     def _adopt_page(self, introduction: Introduction) -> None:

@@ -18,6 +18,8 @@ def revision_state(entry: RevisionEntry) -> RevisionState:
         parts=tuple(PartState(name=part.name, digest=part.digest, size_bytes=part.size_bytes) for part in entry.parts),
         report=without_details(entry.report) if entry.report else None,
         since_ns=entry.since_ns,
+        tier=entry.request.tier,
+        stored=entry.stored,
     )
 
 

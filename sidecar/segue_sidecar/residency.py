@@ -10,13 +10,12 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import PoolExhausted, SegueError
 from segue.memory import memfd
-from segue.memory.eviction import Resident, choose_evictions
 from segue.memory.interface import Allocation, WeightMemory
 from segue.memory.messages import PartRef
 from segue.wire import FileSource, ProbeKind, ProbePhase, ProbeReport, RevisionPhase
@@ -27,11 +26,10 @@ from segue_sidecar.engines import place_of
 from segue_sidecar.entries import RevisionEntry
 from segue_sidecar.handover import Handover
 from segue_sidecar.sources import Allowed, merged
+from segue_sidecar.tiers.rising import Rising
+from segue_sidecar.tiers.room import Room
 
 logger = logging.getLogger(__name__)
-
-Uses = Callable[[str, str], tuple[float, float]]
-"""Voice and revision to (decayed uses, monotonic seconds of the last one)."""
 
 _STAGES = {
     "fetch": RevisionPhase.FETCHING,
@@ -68,24 +66,28 @@ class Residency:
         memory: WeightMemory,
         handover: Handover,
         nursery: Nursery,
-        uses: Uses,
+        room: Room,
+        rising: Rising,
     ) -> None:
         self._config = config
         self._books = books
         self._memory = memory
         self._handover = handover
         self._nursery = nursery
-        self._uses = uses
+        self._room = room
+        self._rising = rising
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(config.limits.preloads)
+        self._closing = False
         self.settled = False
 
     # --- from outside -----------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Start what is queued and has no task, where there is (or can be made) room. Call it when anything changed."""
-        if not self.settled:
+        if not self.settled or self._closing:
             return
+        self._rising.look()
         for entry in list(self._books.revisions()):
             if entry.phase is RevisionPhase.QUEUED and entry.owner not in self._tasks and self._may_try(entry):
                 self._tasks[entry.owner] = asyncio.create_task(self._run(entry), name=f"bring up {entry.owner}")
@@ -106,6 +108,7 @@ class Residency:
 
     async def close(self) -> None:
         """Give up everything."""
+        self._closing = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -119,13 +122,14 @@ class Residency:
         self._books.move(entry, RevisionPhase.FAILED, reason=reason, message=message)
         self._books.event(reason, f"revision {entry.revision[:10]}: {message}", voice=entry.voice, warning=True)
         self._books.record_revision(entry)
+        self._rising.failed(entry)
 
     # --- the way up -------------------------------------------------------------------------------------------------
 
     async def _run(self, entry: RevisionEntry) -> None:
         try:
-            async with self._turns:
-                await self._bring_up(entry)
+            async with self._rising.turn() if entry.woken else self._turns:
+                await self._rise(entry)
         except _NoRoom as error:
             self._queue(entry, error)
         except ChildFailed as error:
@@ -137,6 +141,20 @@ class Residency:
             self.fail(entry, "InternalError", f"{type(error).__name__}: {error}")
         finally:
             self._tasks.pop(entry.owner, None)
+            self.advance()
+
+    async def _rise(self, entry: RevisionEntry) -> None:
+        """The shortest way up that there is."""
+        if entry.woken and not self._rising.is_wanted(entry):
+            return
+        try:
+            back = await self._rising.bring_back(entry, build=self._books.builds.get(entry.request.engine, ""))
+        except PoolExhausted as error:
+            raise self._no_room(entry, error, error.needed_bytes) from error
+        if back:
+            self._offer(entry)
+        else:
+            await self._bring_up(entry)
 
     async def _bring_up(self, entry: RevisionEntry) -> None:
         place = place_of(entry.request.engine, self._config.engines)
@@ -146,11 +164,13 @@ class Residency:
         await self._prepare(entry, files, place)
         self._books.move(entry, RevisionPhase.PROVING)
         await self._prove(entry, place)
+        self._rising.proven(entry)
         self._offer(entry)
 
     def _offer(self, entry: RevisionEntry) -> None:
-        self._books.new_handle(entry)
-        self._books.record_counters()
+        if not self._rising.offer_as_before(entry):
+            self._books.new_handle(entry)
+            self._books.record_counters()
         self._books.move(entry, RevisionPhase.OFFERING)
         self._books.record_revision(entry)
         self._handover.offer_all(entry)
@@ -190,6 +210,7 @@ class Residency:
 
         async def answer(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[int]]:
             plan.extend(_planned(message))
+            await self._wait_for_room(entry, plan)
             filling.update(self._take_memory(entry, plan))
             # A description of its own for the child: the lease sees it until the child is gone.
             fds = [memfd.reopen(allocation.fd, os.O_RDWR) for allocation in filling.values()]
@@ -220,6 +241,15 @@ class Residency:
             raise
         entry.parts, entry.build = tuple(plan), str(result["build"])
 
+    async def _wait_for_room(self, entry: RevisionEntry, plan: Sequence[PartRef]) -> None:
+        """Somebody waits for this revision: what makes room for it may still speak for a moment."""
+        if entry.woken:
+            needed = sum(part.size_bytes for part in plan if not self._memory.holds(part.digest))
+            try:
+                await self._rising.make_room(entry, needed)
+            except PoolExhausted as error:
+                raise self._no_room(entry, error, needed) from error
+
     def _take_memory(self, entry: RevisionEntry, plan: Sequence[PartRef]) -> dict[str, Allocation]:
         """Share the parts that are resident, allocate for the others; all or nothing."""
         missing: list[PartRef] = []
@@ -229,7 +259,7 @@ class Residency:
             except KeyError:
                 missing.append(part)
         needed = sum(part.size_bytes for part in missing)
-        self._make_room(entry, needed)
+        self._room.make_now(entry, needed)
         taken: dict[str, Allocation] = {}
         try:
             for part in missing:
@@ -291,46 +321,6 @@ class Residency:
         rules = (rule for rule in self._config.sources if "*" in rule.namespaces or namespace in rule.namespaces)
         return merged(Allowed(prefixes=r.uri_prefixes, private_addresses=r.private_addresses) for r in rules)
 
-    def _make_room(self, entry: RevisionEntry, needed_bytes: int) -> None:
-        """Evict what may go, if that is enough; what workers still map is free only later."""
-        usage = self._memory.usage()
-        missing = needed_bytes - usage.free_bytes - usage.lingering_bytes
-        chosen = choose_evictions(self._residents(), needed_bytes=missing, now_s=time.monotonic())
-        for owner in chosen or ():
-            victim = next(one for one in self._books.revisions() if one.owner == owner)
-            self._books.event(
-                "Evicted",
-                f"revision {victim.revision[:10]} made room for {entry.voice} {entry.revision[:10]}",
-                voice=victim.voice,
-            )
-            self._books.move(victim, RevisionPhase.RETIRING, reason="Evicted")
-            self._handover.retire(victim, forget=True)
-        self._memory.reap()
-
-    def _residents(self) -> list[Resident]:
-        found = []
-        for entry in self._books.revisions():
-            if entry.parts:
-                uses, last_used_s = self._uses(str(entry.voice), entry.revision)
-                found.append(
-                    Resident(
-                        revision=entry.owner,
-                        parts={part.digest: part.size_bytes for part in entry.parts},
-                        protected=entry.phase is not RevisionPhase.READY or self._is_needed(entry),
-                        uses=uses,
-                        last_used_s=last_used_s,
-                    )
-                )
-        return found
-
-    def _is_needed(self, entry: RevisionEntry) -> bool:
-        """Protected by its voice; or the one shadow of a voice whose rollout may be about to flip to it."""
-        voice = self._books.voices[str(entry.voice)]
-        if entry.revision in voice.protected:
-            return True
-        newest = max(voice.revisions.values(), key=lambda one: one.since_ns)
-        return newest is entry
-
     def _no_room(self, entry: RevisionEntry, error: PoolExhausted, needed_bytes: int) -> SegueError:
         """Later, or never: with the voice's own active revision beside it, the revision must fit into the budget."""
         voice = self._books.voices[str(entry.voice)]
@@ -352,17 +342,16 @@ class Residency:
         return _NoRoom(error, needed_bytes)
 
     def _queue(self, entry: RevisionEntry, error: _NoRoom) -> None:
+        if entry.woken:
+            self._rising.rest_again(entry, "PoolFull", str(error))
+            return
         entry.needed_bytes = error.needed_bytes
         self._books.move(entry, RevisionPhase.QUEUED, reason="PoolFull", message=str(error))
 
     def _may_try(self, entry: RevisionEntry) -> bool:
         if entry.reason != "PoolFull":
             return True
-        usage = self._memory.usage()
-        if usage.free_bytes >= entry.needed_bytes:
-            return True
-        missing = entry.needed_bytes - usage.free_bytes - usage.lingering_bytes
-        return missing > 0 and bool(choose_evictions(self._residents(), needed_bytes=missing, now_s=time.monotonic()))
+        return self._room.could(entry, entry.needed_bytes)
 
     def _cached_digests(self) -> set[str]:
         found: set[str] = set()

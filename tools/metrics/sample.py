@@ -77,6 +77,7 @@ def sidecar_text() -> str:
                 pacer=Pacer(),
                 silent_s=lambda: 1.0,
                 certificate_ends_s=lambda: SOME_TIME_S,
+                prepared_bytes=lambda: 1,
             )
         )
         metrics.registry.register(VoicesCollector(books=books, in_a_row=lambda _voice, _revision: 7))
@@ -84,6 +85,9 @@ def sidecar_text() -> str:
         metrics.store_seconds.observe(0.0002)
         metrics.refusals.labels("StaleFence").inc()
         metrics.child_ended("fetch", "ok")
+        metrics.rose("disk", 0.3)
+        metrics.stayed_down("PoolFull")
+        metrics.left("idle")
         try:
             return metrics.text().decode()
         finally:
