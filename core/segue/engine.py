@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Where a voice is built. `cpu` everywhere today; `cuda:N` in the GPU modes."""
+    """Where a voice is built: `cpu`, or `cuda:N` in the GPU modes."""
 
     name: str = "cpu"
     threads: int = 1
@@ -97,15 +97,18 @@ class PreparedModels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartView:
-    """A part as a worker sees it: read-only arrays that are views into the mapped arena.
+    """A part as a worker sees it: views into the mapped arena.
 
     Attributes
     ----------
+    tensors
+        On the CPU read-only numpy arrays. On a device objects with `shape`, `dtype` and DLPack
+        (`segue.memory.device.array.DeviceArray`): `torch.from_dlpack` sees them without a copy. Nobody may write.
     digest
         Of the arena: equal digests are equal content, in the same memory. Empty where there is no arena.
     """
 
-    tensors: Mapping[str, NDArray[Any]]
+    tensors: Mapping[str, Any]
     meta: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
 

@@ -171,8 +171,8 @@ class Recovery:
         self._books.note_handle(held.handle)
         owner = entry.owner if entry is not None and known else f"handle {held.handle} of worker {worker.id}"
         try:
-            for part, fd in zip(held.parts, holding.fds, strict=True):
-                self._memory.adopt(fd, part=part, owner=owner)
+            for part, fds in held.grouped(holding.fds):
+                self._memory.adopt(fds, part=part, owner=owner)
                 self._memory.mark_holder(part.digest, holder=worker.id)
                 self._held.setdefault(owner, set()).add(part.digest)
         except MemoryError_ as error:
@@ -198,8 +198,8 @@ class Recovery:
     async def _rehash(self, entry: RevisionEntry, *, deadline_s: float) -> None:
         if not _is_adopting(entry):
             return
-        fds = [self._memory.export(part.digest) for part in entry.parts]
-        job = {"parts": entry.part_documents}
+        fds = [fd for part in entry.parts for fd in self._memory.export(part.digest)]
+        job = {"parts": entry.part_documents, "memory": self._memory.mapping_terms}
         try:
             await self._nursery.run(ChildKind.REHASH, job, fds=fds, deadline_s=deadline_s)
         except ChildFailed as error:

@@ -285,10 +285,10 @@ class Residency:
             "place": place,
             "parts": entry.part_documents,
             "options": entry.request.options,
-            "device": self._config.pod.device_class,
+            "memory": self._memory.mapping_terms,
             "language": entry.language,
         }
-        fds = [self._memory.export(part.digest) for part in entry.parts]
+        fds = [fd for part in entry.parts for fd in self._memory.export(part.digest)]
         shown = await self._child(ChildKind.PROVE, job, entry, fds=fds, deadline_s=self._config.deadlines.prove_s)
         entry.sentence = ProbeReport(
             key="",

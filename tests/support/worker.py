@@ -107,7 +107,7 @@ class TestWorker:
     async def attend(self, connection: Connection) -> None:
         """One connection, to its end."""
         holdings = [
-            HeldRevision(resident.ref, [part.export() for part in resident.parts])
+            HeldRevision(resident.ref, [fd for part in resident.parts for fd in part.export()])
             for resident in self.residents.values()
         ]
         fds = [self.stats.export()] + ([os.dup(self.page_fd)] if self.page else [])
@@ -161,7 +161,7 @@ class TestWorker:
             memfd.close_all(fds)
             connection.send(Ready(handle=ref.handle))
             return
-        parts = [HostMapper().map(fd, part) for fd, part in zip(fds, ref.parts, strict=True)]
+        parts = [HostMapper().map(own, part) for part, own in ref.grouped(fds)]
         view = VoiceView(parts={part.part.name: part.view() for part in parts}, options=ref.options)
         synthesizer = TinyEngine().build(view, Device())
         assert isinstance(synthesizer, TinySynthesizer)

@@ -43,14 +43,14 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         `{"sampleRate", "seconds", "peak", "text", "buildMs", "speakMs"}`
     """
     parts = part_refs(job["parts"])
-    hash_all(parts, fds, channel)
+    hash_all(parts, fds, job["memory"], channel)
     engine = load_engine(job["place"])
-    with mapped(parts, fds) as arenas:
+    with mapped(parts, fds, job["memory"]) as arenas:
         for arena in arenas:
             arena.prefault()
         began_s = time.monotonic()
         view = voice_view(arenas, options=job["options"])
-        synthesizer = engine.build(view, Device(name=job["device"]))
+        synthesizer = engine.build(view, Device(name=job["memory"]["device"]))
         del view
         built_s = time.monotonic()
         try:

@@ -89,7 +89,7 @@ class PreparedStore:
     async def _write(self, entry: RevisionEntry) -> None:
         parts = entry.prepared
         try:
-            fds = [self._memory.export(part.digest) for part in parts]
+            fds = [fd for part in parts for fd in self._memory.export(part.digest)]
         except (KeyError, MemoryError_):
             return  # it left memory before its turn came
         job: Mapping[str, Any] = {
