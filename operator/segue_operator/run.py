@@ -21,14 +21,18 @@ from segue_operator.api import ApiServer, Board, bind, make_server, serve_on
 from segue_operator.changes import Changes
 from segue_operator.clock import SystemClock
 from segue_operator.config import OperatorConfig
+from segue_operator.console.app import build_console
+from segue_operator.console.news import News
+from segue_operator.console.serving import ServedConsole, open_console
 from segue_operator.controller import Controller
 from segue_operator.events import EventLog
 from segue_operator.files import write_atomically
 from segue_operator.fleet.dialing import Dialer
-from segue_operator.fleet.listening import Latest
+from segue_operator.fleet.listening import Latest, Listener
 from segue_operator.fleet.records import FleetKey, PodRecord
 from segue_operator.fleet.sidecars import SidecarFleet
 from segue_operator.folder.cluster import FolderCluster
+from segue_operator.folder.console import FolderConsole
 from segue_operator.folder.digests import DigestCache
 from segue_operator.folder.store import Store
 from segue_operator.folder.watching import folder_wakeups
@@ -70,7 +74,8 @@ async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
     cluster = _cluster(config, changes)
     reports = ReportBook(config.state_directory / "reports")
     latest = Latest(on_state=reports.note)
-    fleet = _fleet(config, leadership.fences, latest, events)
+    news = News((latest,))
+    fleet = _fleet(config, leadership.fences, latest if config.console is None else news, events)
     controller = Controller(
         cluster=cluster,
         fleet=fleet,
@@ -84,7 +89,7 @@ async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
 
     def first_reading() -> None:
         has_read.set()
-        _write_ready_file(config, listening)
+        _write_ready_file(config, listening, console)
 
     def pod_changed(keys: frozenset[str] | None) -> None:
         changes.bump()
@@ -101,8 +106,9 @@ async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
         overview=_overview(config, cluster, fleet, controller.tallies),
         waiting_for=lambda: () if has_read.is_set() else ("the folder",),
     )
+    console = _console(config, board, news)
     try:
-        await _run_until_stopped(board, controller, triggers, listening)
+        await _run_until_stopped(board, controller, triggers, listening, console)
     finally:
         config.socket.unlink(missing_ok=True)
 
@@ -159,14 +165,26 @@ def _listen(
     return [Served(make_server(board), bind(config.socket)), *listening]
 
 
+def _console(config: OperatorConfig, board: Board, news: News) -> ServedConsole | None:
+    if config.console is None:
+        return None
+    source = FolderConsole(cluster=board.cluster, fleet=board.fleet, log=board.events, kept=board.reports)
+    return open_console(build_console(config.console, source=source, editor=source, news=news), config.console)
+
+
 async def _run_until_stopped(
-    board: Board, controller: Controller, triggers: ExternalTriggers, listening: Sequence[Served]
+    board: Board,
+    controller: Controller,
+    triggers: ExternalTriggers,
+    listening: Sequence[Served],
+    console: ServedConsole | None,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    serving = [asyncio.create_task(serve_on(each.server, [each.socket]), name="listener") for each in listening]
+    served: list[Served | ServedConsole] = [*listening, *([console] if console is not None else [])]
+    serving = [asyncio.create_task(serve_on(each.server, [each.socket]), name="listener") for each in served]
     working = asyncio.create_task(_work(board.fleet, controller, triggers), name="control loop")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
@@ -175,11 +193,13 @@ async def _run_until_stopped(
     finally:
         working.cancel()
         stopping.cancel()
-        for each in listening:
+        if console is not None:
+            console.close()
+        for each in served:
             each.server.should_exit = True
         board.changes.close()
         results = await asyncio.gather(*serving, working, return_exceptions=True)
-        for each in listening:
+        for each in served:
             each.socket.close()
     for result in results:
         if isinstance(result, Exception):
@@ -206,7 +226,7 @@ def _cluster(config: OperatorConfig, changes: Changes) -> FolderCluster:
     )
 
 
-def _fleet(config: OperatorConfig, fences: Fences, latest: Latest, events: EventLog) -> SidecarFleet:
+def _fleet(config: OperatorConfig, fences: Fences, listener: Listener, events: EventLog) -> SidecarFleet:
     tls = config.tls
     files = KeyPairFiles(cert=tls.cert, key=tls.key, ca=tls.ca) if tls is not None else None
     key = _key(config)
@@ -217,7 +237,7 @@ def _fleet(config: OperatorConfig, fences: Fences, latest: Latest, events: Event
         lull=dialer.lull,
         term=lambda: fences.term,
         report=events.publish,
-        listener=latest,
+        listener=listener,
         idle_poll_s=config.idle_poll_s,
     )
 
@@ -238,12 +258,14 @@ def _key(config: OperatorConfig) -> FleetKey:
     return FleetKey(namespace=config.fleet.namespace, name=config.fleet.name)
 
 
-def _write_ready_file(config: OperatorConfig, listening: Sequence[Served]) -> None:
+def _write_ready_file(config: OperatorConfig, listening: Sequence[Served], console: ServedConsole | None) -> None:
     if config.ready_file is not None:
         addresses = {"socket": str(config.socket)}
         for each in listening:
             if each.socket.family != socket.AF_UNIX:
                 addresses["http"] = address_of(each.socket)
+        if console is not None:
+            addresses["console"] = console.address
         content = {"pid": os.getpid(), "addresses": addresses}
         write_atomically(config.ready_file, json.dumps(content))
     logger.info("operator reads %s and serves on %s", config.voices, config.socket)

@@ -35,6 +35,19 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsolePlan:
+    """Where the console is served, and which tokens let people act on it."""
+
+    port: int
+    token_file: Path
+
+    @property
+    def url(self) -> str:
+        """For a browser on this machine."""
+        return f"http://127.0.0.1:{self.port}/"
+
+
+@dataclass(frozen=True, slots=True)
 class PrometheusAccess:
     """Where `watch.queries` are evaluated."""
 
@@ -81,6 +94,7 @@ class Plan:
     operator_status_port: int | None = None
     hooks: Hooks | None = None
     prometheus: PrometheusAccess | None = None
+    console: ConsolePlan | None = None
 
     @property
     def operator_listen(self) -> str | None:
@@ -183,6 +197,7 @@ def _operator(plan: Plan, tls: KeyPairFiles) -> dict[str, Any]:
     url = f"https://{plan.own_address}:{plan.control_port}"
     return {
         **_triggers(plan),
+        **_console(plan),
         "adapter": "folder",
         "voices": str(plan.voices),
         "statusDirectory": str(layout.status),
@@ -211,6 +226,14 @@ def _triggers(plan: Plan) -> dict[str, Any]:
         if plan.prometheus.token_file is not None:
             sections["prometheus"]["tokenFile"] = str(plan.prometheus.token_file)
     return sections
+
+
+def _console(plan: Plan) -> dict[str, Any]:
+    if plan.console is None:
+        return {}
+    speech = {"url": plan.url, "metricsUrl": f"http://{plan.own_address}:{plan.status_port}"}
+    listen = f"{plan.own_address}:{plan.console.port}"
+    return {"console": {"listen": listen, "tokenFile": str(plan.console.token_file), "speech": speech}}
 
 
 def _write(path: Path, config: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from segue_cli.layout import Layout, default_state, register, unregister
 from segue_cli.up import lock
 from segue_cli.up.certificates import ensure_certificates
 from segue_cli.up.configs import Hooks, Plan, PrometheusAccess, ready_file, write_configs
+from segue_cli.up.console import console_lines, plan_console
 from segue_cli.up.memory import default_budget_bytes, parse_bytes
 from segue_cli.up.ports import free_port, require_free
 from segue_cli.up.report import Reporter, curl_line
@@ -50,6 +51,9 @@ class Wishes:
     status_port: int
     hooks: Hooks | None = None
     prometheus: PrometheusAccess | None = None
+    console: bool = True
+    console_port: int | None = None
+    console_token: Path | None = None
 
 
 def run(wishes: Wishes) -> int:
@@ -94,6 +98,7 @@ def _plan(wishes: Wishes, layout: Layout) -> Plan:
         trusted_keys=wishes.trusted_keys,
         hooks=_hooks(wishes.hooks) if wishes.hooks is not None else None,
         prometheus=wishes.prometheus,
+        console=plan_console(wishes, layout) if wishes.console else None,
     )
 
 
@@ -170,6 +175,8 @@ async def _announce(plan: Plan, services: Sequence[Service], reporter: Reporter)
         _say(f"metrics:    {address} ({name})")
     if plan.hooks is not None:
         _say(f"alerts:     http://{plan.hooks.listen}/v1/hooks/alertmanager")
+    for line in console_lines(plan, services):
+        _say(line)
     reporter.serving.set()
     with suppress(TimeoutError):
         async with asyncio.timeout(VOICES_WITHIN_S):
@@ -197,6 +204,7 @@ def _write_up_file(plan: Plan, services: Sequence[Service]) -> None:
         "sidecarStatus": f"http://127.0.0.1:{plan.sidecar_status_port}",
         "operator": str(plan.layout.operator_socket),
         "metrics": dict(plan.metrics),
+        "console": plan.console.url if plan.console is not None else None,
         "podUid": plan.pod_uid,
         "tls": str(plan.layout.tls),
         "children": {service.name: service.pid for service in services if service.pid is not None},

@@ -23,12 +23,18 @@ from segue.tls import KeyPairFiles
 from segue_operator.api import serve_on
 from segue_operator.clock import SystemClock
 from segue_operator.config import KubernetesConfig
+from segue_operator.console.app import build_console
+from segue_operator.console.news import News
+from segue_operator.console.ranking import Ranking
+from segue_operator.console.serving import ServedConsole, open_console
 from segue_operator.controller import Controller
 from segue_operator.files import write_atomically
 from segue_operator.fleet.dialing import Dialer
+from segue_operator.fleet.listening import Nobody
 from segue_operator.fleet.records import Holding
 from segue_operator.fleet.sidecars import SidecarFleet
 from segue_operator.kubernetes.api import Api, connected
+from segue_operator.kubernetes.console import ClusterConsole, EventRing
 from segue_operator.kubernetes.desired import DesiredSets
 from segue_operator.kubernetes.events import ClusterEvents
 from segue_operator.kubernetes.fleets import Fleets
@@ -105,6 +111,7 @@ class Operator:
             revision_of=self._cluster.revision_of,
             may_post=self._may_write,
         )
+        self._news = News()
         self._lister = Lister(
             api=api, cluster=self._cluster, pods=self._pods, watches=watches_of(config), held=self._held
         )
@@ -131,9 +138,13 @@ class Operator:
         triggers = self._triggers()
         listening = bind_address(self._config.listen)
         server = make_plain_server(self._app(triggers))
+        console = self._console(triggers)
         try:
             async with asyncio.TaskGroup() as group:
                 serving = group.create_task(serve_on(server, [listening]), name="listener")
+                pages = (
+                    [group.create_task(serve_on(console.server, [console.socket]), name="console")] if console else []
+                )
                 others = [
                     group.create_task(self._events.run(), name="events"),
                     group.create_task(triggers.run(), name="triggers"),
@@ -141,15 +152,19 @@ class Operator:
                 if await self._unless_stopped(self._lister.first()):
                     others.append(group.create_task(self._watching.run(), name="watches"))
                     others.append(group.create_task(self._lister.run(), name="lists"))
-                    self._say_ready(address_of(listening))
+                    self._say_ready(address_of(listening), console)
                     await self._election.run(lambda fences: self._lead(fences, triggers))
                 logger.info("stopping")
                 server.should_exit = True
+                if console is not None:
+                    console.close()
                 for task in others:
                     task.cancel()
-                await asyncio.wait({serving})
+                await asyncio.wait({serving, *pages})
         finally:
             listening.close()
+            if console is not None:
+                console.socket.close()
 
     def _told_to_stop(self) -> None:
         self._stop.set()
@@ -196,6 +211,7 @@ class Operator:
             on_change=self._pods_changed,
             report=self._events.publish,
             idle_poll_s=config.idle_poll_s,
+            listener=self._news if config.console is not None else Nobody(),
         )
         desired = DesiredSets(
             api=self._api,
@@ -280,9 +296,29 @@ class Operator:
             certificate_ends_s=CertificateExpiry(tls.cert).at_s if tls is not None else lambda: None,
         )
 
-    def _say_ready(self, address: str) -> None:
+    def _console(self, triggers: ExternalTriggers) -> ServedConsole | None:
+        config = self._config.console
+        if config is None:
+            return None
+        ring = EventRing(self._clock.now)
+        self._events.note = ring.note
+        source = ClusterConsole(
+            api=self._api,
+            cluster=self._cluster,
+            fleet=lambda: self._tenure.fleet if self._tenure is not None else None,
+            leader=lambda: self._election.holder,
+            select=self._fleets.of_voice,
+            ring=ring,
+            publish=self._publish,
+        )
+        ranking = Ranking(prometheus=triggers.client.vector if triggers.client is not None else None)
+        console = build_console(config, source=source, editor=source, news=self._news, ranking=ranking)
+        return open_console(console, config)
+
+    def _say_ready(self, address: str, console: ServedConsole | None) -> None:
         if self._config.ready_file is not None:
-            content = {"pid": os.getpid(), "addresses": {"http": address}}
+            addresses = {"http": address} | ({"console": console.address} if console is not None else {})
+            content = {"pid": os.getpid(), "addresses": addresses}
             write_atomically(self._config.ready_file, json.dumps(content))
         where = ", ".join(self._config.namespaces) or "the whole cluster"
         logger.info("operator of %s, serves on %s", where, address)
