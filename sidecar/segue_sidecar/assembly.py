@@ -32,10 +32,10 @@ from segue_sidecar.residency import Residency
 from segue_sidecar.rounds import Pacing, Upkeep
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.throttle import Pacer
-from segue_sidecar.voice_metrics import VoicesCollector
 from segue_sidecar.tiers.rising import Rising, Told
 from segue_sidecar.tiers.room import Room
 from segue_sidecar.tiers.store import PreparedStore
+from segue_sidecar.voice_metrics import VoicesCollector
 from segue_sidecar.workers import Roster
 
 
