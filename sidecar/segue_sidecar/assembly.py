@@ -24,6 +24,7 @@ from segue_sidecar.feed import StateFeed
 from segue_sidecar.handover import Handover
 from segue_sidecar.journal import Journal
 from segue_sidecar.metrics import BooksCollector, Metrics
+from segue_sidecar.models import SharedModels
 from segue_sidecar.probing import Probing
 from segue_sidecar.reception import Reception
 from segue_sidecar.recovery import Recovery, reconcile
@@ -47,6 +48,7 @@ class Core:
     switchboard: Switchboard
     handover: Handover
     evidence: Evidence
+    shared: SharedModels
     residency: Residency
 
 
@@ -92,6 +94,7 @@ def assemble(
         handover=core.handover,
         residency=core.residency,
         nursery=core.nursery,
+        shared=core.shared,
     )
     reception = Reception(
         listener=listener,
@@ -123,8 +126,15 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
     handover = Handover(books=books, memory=memory, roster=roster, switchboard=switchboard, pod_uid=config.pod.uid)
     evidence = Evidence(owner_of=books.handles.get, journal=windows)
     evidence.restore(windows.open().records)
+    shared = SharedModels(config=config, books=books, memory=memory, nursery=nursery)
     residency = Residency(
-        config=config, books=books, memory=memory, handover=handover, nursery=nursery, uses=evidence.uses
+        config=config,
+        books=books,
+        memory=memory,
+        handover=handover,
+        nursery=nursery,
+        shared=shared,
+        uses=evidence.uses,
     )
     return Core(
         config=config,
@@ -136,6 +146,7 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         switchboard=switchboard,
         handover=handover,
         evidence=evidence,
+        shared=shared,
         residency=residency,
     )
 
@@ -189,6 +200,10 @@ def _tie(core: Core, services: Services, following: Following) -> None:
     def deaths(voice: VoiceEntry, count: int) -> None:
         services.commands.mute_candidate(voice, why=f"{count} workers died with requests of the candidate open")
 
+    def make_room(needed_bytes: int, whose: str) -> None:
+        core.residency.make_room(needed_bytes, wanted_by=whose)
+
+    core.shared.make_room = make_room
     core.handover.on_ready = ready
     core.handover.on_failed = core.residency.fail
     core.handover.on_deaths = deaths

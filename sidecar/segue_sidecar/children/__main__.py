@@ -20,7 +20,7 @@ from pathlib import Path
 from segue.errors import SegueError
 from segue_sidecar.children.channel import Channel, JobError, cut
 
-_JOBS = ("fetch", "prepare", "prove", "probe", "rehash", "builds")
+_JOBS = ("fetch", "models", "prepare", "prove", "probe", "rehash", "builds")
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 19
 
