@@ -79,7 +79,7 @@ _RULES: Final = (
 """The first that holds decides."""
 
 
-def drawn(name: str, shape: Shape, *, seed: int, eos_gain: float = 1.0) -> NDArray[Any]:
+def drawn(name: str, shape: Shape, *, seed: int | str, eos_gain: float = 1.0) -> NDArray[Any]:
     """One tensor: float32 (int64 zeros for counters), each value one that float16 can hold.
 
     Parameters
