@@ -25,8 +25,8 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import override
 
 WIRE_VERSION = 2
-"""2 added `Segue-Now`, `GET /v1/state?voice=`, what became of an armed flip, lateness, the desired set, and that a
-request which comes in behind a long-poll, on the same connection, ends its wait."""
+"""2 added `Segue-Now`, `GET /v1/state?voice=`, what became of an armed flip, lateness, the desired set, shared models,
+and that a request which comes in behind a long-poll, on the same connection, ends its wait."""
 
 HEADER_WIRE = "Segue-Wire"
 HEADER_POD = "Segue-Pod"
@@ -205,6 +205,9 @@ class PartState(WireModel):
     name: str
     digest: str
     size_bytes: int = Field(ge=0)
+    shared: bool = Field(
+        default=False, description="A model that all voices of the engine share: no revision's own. Since version 2."
+    )
 
 
 class ProbeKind(StrEnum):
@@ -441,6 +444,32 @@ class PoolState(WireModel):
     peak_bytes: int = 0
 
 
+class ModelsPhase(StrEnum):
+    """Where the shared models of an engine stand in one pod."""
+
+    WAITING = "Waiting"  # for its turn, or to be taken over after a restart
+    FETCHING = "Fetching"
+    PREPARING = "Preparing"
+    VERIFYING = "Verifying"
+    READY = "Ready"
+    FAILED = "Failed"  # tried again after a pause, and when the files change
+
+
+class ModelsState(WireModel):
+    """Models that all voices of one engine share, as far as the pod has them. Since version 2."""
+
+    phase: Annotated[ModelsPhase, _else(ModelsPhase.WAITING)]
+    reason: str = ""
+    message: str = Field(default="", description="For people, with figures.")
+    source: str = Field(default="", description="Where they come from.")
+    progress: Progress = Progress()
+    parts: tuple[PartState, ...] = Field(default=(), description="By name; the bytes are in no revision's sum.")
+    absent: dict[str, str] = Field(
+        default_factory=dict, description="Model to what is missing where, and what does not work without it."
+    )
+    since_ns: int = 0
+
+
 class SidecarEvent(WireModel):
     """Something worth a line in `describe`: an adoption, a refusal, a self-revert, a worker that got stuck."""
 
@@ -482,6 +511,9 @@ class StateDocument(WireModel):
     pool: PoolState = PoolState()
     events: tuple[SidecarEvent, ...] = Field(default=(), description="The latest 50.")
     desired: DesiredState | None = Field(default=None, description="None: the pod mounts no desired set.")
+    models: dict[str, ModelsState] = Field(
+        default_factory=dict, description="By engine: its shared models, where any are configured. Since version 2."
+    )
 
 
 # --- evidence -------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from segue_sidecar.feed import StateFeed
 from segue_sidecar.handover import Handover
 from segue_sidecar.journal import Journal
 from segue_sidecar.metrics import BooksCollector, Metrics
+from segue_sidecar.models import SharedModels
 from segue_sidecar.probing import Probing
 from segue_sidecar.reception import Reception
 from segue_sidecar.recovery import Recovery, reconcile
@@ -55,6 +56,7 @@ class Core:
     room: Room
     store: PreparedStore
     rising: Rising
+    shared: SharedModels
     residency: Residency
 
 
@@ -100,6 +102,7 @@ def assemble(
         handover=core.handover,
         residency=core.residency,
         nursery=core.nursery,
+        shared=core.shared,
     )
     reception = Reception(
         listener=listener,
@@ -133,6 +136,7 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
     handover = Handover(books=books, memory=memory, roster=roster, switchboard=switchboard, pod_uid=config.pod.uid)
     evidence = Evidence(owner_of=books.handles.get, journal=windows)
     evidence.restore(windows.open().records)
+    shared = SharedModels(config=config, books=books, memory=memory, nursery=nursery)
     room = Room(
         books=books,
         memory=memory,
@@ -141,6 +145,7 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         uses=evidence.uses,
         idle_s=config.tiers.idle_s,
         on_left=metrics.left,
+        staying=shared.residents,
     )
     store = PreparedStore(config=config, books=books, memory=memory, nursery=nursery)
     rising = Rising(
@@ -155,7 +160,14 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         told=Told(rose=metrics.rose, stayed_down=metrics.stayed_down),
     )
     residency = Residency(
-        config=config, books=books, memory=memory, handover=handover, nursery=nursery, room=room, rising=rising
+        config=config,
+        books=books,
+        memory=memory,
+        handover=handover,
+        nursery=nursery,
+        shared=shared,
+        room=room,
+        rising=rising,
     )
     return Core(
         config=config,
@@ -170,6 +182,7 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         room=room,
         store=store,
         rising=rising,
+        shared=shared,
         residency=residency,
     )
 
@@ -225,6 +238,7 @@ def _tie(core: Core, services: Services, following: Following) -> None:
     def deaths(voice: VoiceEntry, count: int) -> None:
         services.commands.mute_candidate(voice, why=f"{count} workers died with requests of the candidate open")
 
+    core.shared.make_room = core.room.make_for
     core.handover.on_ready = ready
     core.handover.on_failed = core.residency.fail
     core.rising.advance = core.residency.advance

@@ -17,9 +17,16 @@ from segue.errors import MemoryError_, NotFound
 from segue.memory.messages import VoiceName
 from segue.memory.page import MAX_HANDLE, SLOTS
 from segue.wire import Fence, Progress, RevisionPhase, SidecarEvent
-from segue_sidecar.entries import RevisionEntry, VoiceEntry
+from segue_sidecar.entries import ModelsEntry, RevisionEntry, VoiceEntry
 from segue_sidecar.journal import Journal, JournalError
-from segue_sidecar.records import read_revision, read_voice, revision_record, voice_record
+from segue_sidecar.records import (
+    models_record,
+    read_models,
+    read_revision,
+    read_voice,
+    revision_record,
+    voice_record,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +57,7 @@ class Books:
         self.workers: dict[str, dict[str, Any]] = {}
         self.released: dict[str, Fence] = {}
         self.builds: dict[str, str] = {}
+        self.models: dict[str, ModelsEntry] = {}
         self.page_id = 0
         self.version = 0
         self.stale: set[str] = set()
@@ -211,6 +219,17 @@ class Books:
         self._put("builds", self.builds)
         self.touch()
 
+    def record_models(self, entry: ModelsEntry) -> None:
+        """Journal an engine's shared models."""
+        self._put(f"models {entry.engine}", models_record(entry))
+        self.touch()
+
+    def forget_models(self, engine: str) -> None:
+        """No shared models of this engine are configured any more."""
+        self.models.pop(engine, None)
+        self._remove(f"models {engine}")
+        self.touch()
+
     def forget_revision(self, entry: RevisionEntry) -> None:
         """It is gone from this pod."""
         self._remove(f"revision {entry.voice} {entry.revision}")
@@ -282,6 +301,8 @@ class Books:
                     self.released[rest] = Fence.parse(record["fence"])
                 case "builds":
                     self.builds = dict(record)
+                case "models":
+                    self.models[rest] = read_models(rest, record)
                 case "worker":
                     self.workers[rest] = dict(record)
                 case _:

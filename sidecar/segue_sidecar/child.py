@@ -42,6 +42,7 @@ class ChildKind(StrEnum):
     """What a child is for; see `segue_sidecar.children`."""
 
     FETCH = "fetch"
+    MODELS = "models"
     PREPARE = "prepare"
     PROVE = "prove"
     PROBE = "probe"

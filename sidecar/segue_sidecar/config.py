@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
@@ -162,6 +162,40 @@ class ThrottleSection(_Section):
     min_duty: float = Field(default=0.03, gt=0, le=1)
 
 
+class HubSection(_Section):
+    """A repository on a model hub, at one commit: a branch could change under a pod that runs."""
+
+    repository: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", max_length=193)
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="Commit, 40 hex digits.")
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        max_length=2048,
+        description="Default: HF_ENDPOINT, else the hub's.",
+    )
+    redirects: tuple[str, ...] = Field(
+        default=("https://*.huggingface.co/", "https://*.hf.co/"),
+        description="Where the hub may send us for a file, beside itself: URI prefixes; `*.` is any host below.",
+    )
+    private_addresses: bool = Field(default=False, description="Allow hubs at loopback and private addresses.")
+
+
+class SharedModelsSection(_Section):
+    """Where the models lie that all voices of an engine need."""
+
+    directory: Path | None = Field(default=None, description="Holds them as the original does.")
+    hub: HubSection | None = None
+    options: dict[str, Any] = Field(default_factory=dict, description="What the engine is told beside the files.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.directory is None) == (self.hub is None):
+            raise ValueError("name one place: directory, or hub")
+        if self.directory is not None and not self.directory.is_absolute():
+            raise ValueError(f"directory must be an absolute path, not {str(self.directory)!r}")
+        return self
+
+
 class Config(_Section):
     """All of it. Only `pod.uid`, `control.tls` and the three directories have no default."""
 
@@ -180,12 +214,20 @@ class Config(_Section):
     engines: dict[str, str] = Field(
         default_factory=dict, description="Engines beside the built-in ones: name to MODULE:ATTRIBUTE."
     )
+    shared_models: dict[str, SharedModelsSection] = Field(
+        default_factory=dict, description="By engine: models that all its voices share, loaded once."
+    )
     limits: LimitsSection = LimitsSection()
     tiers: TiersSection = TiersSection()
     deadlines: DeadlineSection = DeadlineSection()
     throttle: ThrottleSection = ThrottleSection()
     out_of_reach_s: float = Field(
         default=60, gt=0, description="Silence of the operator after which the sidecar judges an open watch itself."
+    )
+    models_retry_s: float = Field(
+        default=10,
+        gt=0,
+        description="Pause before shared models that failed are tried again; doubles up to 60 times this.",
     )
     desired_directory: Path | None = Field(
         default=None, description="Where the fleet's desired set is mounted; the sidecar follows it."

@@ -1,4 +1,4 @@
-"""The domain values of the books: a voice and a revision, as this pod knows them.
+"""The domain values of the books: a voice, a revision and an engine's shared models, as this pod knows them.
 
 Separate from `books`, which finds and records them, and from `records`, which is their form on disk. They are mutable
 and belong to the event loop; whoever changes one says so (`Books.record_…`, `Books.touch`).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
 from segue.memory.messages import PartRef, VoiceName
@@ -19,6 +19,7 @@ from segue.wire import (
     CanaryMode,
     Consistency,
     Fence,
+    ModelsPhase,
     PointerRequest,
     ProbeReport,
     Progress,
@@ -99,7 +100,7 @@ class RevisionEntry:
     @property
     def part_documents(self) -> list[dict[str, object]]:
         """Its parts as jobs of children name them."""
-        return [{"name": part.name, "digest": part.digest, "size": part.size_bytes} for part in self.parts]
+        return part_documents(self.parts)
 
     @property
     def owner(self) -> str:
@@ -110,6 +111,37 @@ class RevisionEntry:
     def report(self) -> ProbeReport | None:
         """The latest full report, else the latest sentence."""
         return self.full or self.sentence
+
+
+@dataclass(slots=True)
+class ModelsEntry:
+    """The shared models of one engine.
+
+    Attributes
+    ----------
+    source
+        Where they come from, for people.
+    parts
+        Their arenas, named as every revision of the engine lists them.
+    absent
+        Model to what is missing, and what that disables.
+    fingerprint
+        Of the files that `parts` were prepared from, and of what else went into them.
+    owner
+        Its name as an owner of arenas; another one each time they are prepared.
+    """
+
+    engine: str
+    source: str = ""
+    phase: ModelsPhase = ModelsPhase.WAITING
+    reason: str = ""
+    message: str = ""
+    progress: Progress = field(default_factory=Progress)
+    parts: tuple[PartRef, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+    owner: str = ""
+    since_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +220,11 @@ class VoiceEntry:
         if self.armed:
             named |= {self.armed.request.active, self.armed.request.candidate}
         return frozenset(name for name in named if name)
+
+
+def part_documents(parts: Iterable[PartRef]) -> list[dict[str, object]]:
+    """Parts as jobs of children name them."""
+    return [{"name": part.name, "digest": part.digest, "size": part.size_bytes} for part in parts]
 
 
 @contextlib.contextmanager

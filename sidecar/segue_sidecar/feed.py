@@ -15,11 +15,11 @@ from pydantic import TypeAdapter
 
 from segue import __version__
 from segue.memory.interface import WeightMemory
-from segue.wire import WIRE_VERSION, DesiredState, PodIdentity, PoolState, SidecarEvent, WorkerState
+from segue.wire import WIRE_VERSION, DesiredState, ModelsState, PodIdentity, PoolState, SidecarEvent, WorkerState
 from segue_sidecar.books import Books
 from segue_sidecar.config import PodSection
 from segue_sidecar.hurry import Hurry
-from segue_sidecar.render import voice_state
+from segue_sidecar.render import models_state, voice_state
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.workers import Roster, WorkerPhase
 
@@ -27,6 +27,7 @@ _MIB = 1 << 20
 _EVENTS = TypeAdapter(tuple[SidecarEvent, ...])
 _WORKERS = TypeAdapter(tuple[WorkerState, ...])
 _DESIRED: TypeAdapter[DesiredState | None] = TypeAdapter(DesiredState | None)
+_MODELS = TypeAdapter(dict[str, ModelsState])
 _COALESCE_S = 0.02
 """Changes that come together wake a poller once."""
 
@@ -122,11 +123,12 @@ class StateFeed:
         self._render_voices()
         self._frame = (
             b'"pod":%b,"voices":{' % pod.model_dump_json(by_alias=True).encode(),
-            b'},"workers":%b,"events":%b,"desired":%b}'
+            b'},"workers":%b,"events":%b,"desired":%b,"models":%b}'
             % (
                 _WORKERS.dump_json(self._workers(), by_alias=True),
                 _EVENTS.dump_json(tuple(self._books.events), by_alias=True),
                 _DESIRED.dump_json(self._desired(), by_alias=True),
+                _MODELS.dump_json(self._models(), by_alias=True),
             ),
         )
         self._core = self._core_of(sorted(self._voices))
@@ -147,6 +149,9 @@ class StateFeed:
             state = voice_state(entry, pointer=self._switchboard.pointer(entry))
             self._voices[name] = b'"%b":%b' % (name.encode(), state.model_dump_json(by_alias=True).encode())
         self._books.stale.clear()
+
+    def _models(self) -> dict[str, ModelsState]:
+        return {engine: models_state(entry) for engine, entry in sorted(self._books.models.items())}
 
     def _workers(self) -> tuple[WorkerState, ...]:
         return tuple(

@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from segue.memory.interface import WeightMemory
-from segue.wire import RevisionPhase
+from segue.memory.voice_view import model_of
+from segue.wire import ModelsPhase, RevisionPhase
 from segue_sidecar.books import Books
 from segue_sidecar.throttle import Pacer
 from segue_sidecar.workers import Roster, WorkerPhase
@@ -148,6 +149,7 @@ class BooksCollector(Collector):
         watched = sum(voice.watch is not None for voice in self._books.voices.values())
         yield _gauge("segue_sidecar_watches_open", "Voices under an open watch.", watched)
         yield _gauge("segue_sidecar_prepared_bytes", "Prepared parts on disk.", self._prepared_bytes())
+        yield from self._models()
         yield _gauge("segue_sidecar_child_duty", "Share of time that children may run.", self._pacer.duty)
         yield _gauge("segue_sidecar_leader_silent_seconds", "Since the leader was last heard.", self._silent_s())
         ends_s = self._certificate_ends_s()
@@ -162,6 +164,19 @@ class BooksCollector(Collector):
             if entry.phase in _ON_THE_WAY and entry.since_ns:
                 oldest[entry.phase.value] = max(oldest[entry.phase.value], (now_ns - entry.since_ns) / 1e9)
         return oldest
+
+    def _models(self) -> Iterator[Metric]:
+        ready = {engine: int(each.phase is ModelsPhase.READY) for engine, each in self._books.models.items()}
+        yield _labelled("segue_sidecar_shared_models_ready", "Whether an engine's shared models are.", "engine", ready)
+        sizes = GaugeMetricFamily(
+            "segue_sidecar_shared_model_bytes", "Arena memory of a shared model.", labels=["engine", "model"]
+        )
+        absent = {engine: len(each.absent) for engine, each in self._books.models.items()}
+        for engine, each in self._books.models.items():
+            for part in each.parts:
+                sizes.add_metric([engine, model_of(part.name)], part.size_bytes)
+        yield sizes
+        yield _labelled("segue_sidecar_shared_models_absent", "Shared models that are not there.", "engine", absent)
 
     def _pool(self) -> Iterator[Metric]:
         usage = self._memory.usage()

@@ -19,11 +19,13 @@ from segue.errors import MemoryError_
 from segue.memory.adoption import HeldRevision, Introduction
 from segue.memory.interface import WeightMemory
 from segue.memory.page import PointerPage
+from segue.memory.voice_view import is_shared
 from segue.wire import RevisionPhase, Tier
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
-from segue_sidecar.entries import RevisionEntry, VoiceEntry
+from segue_sidecar.entries import RevisionEntry, VoiceEntry, part_documents
 from segue_sidecar.handover import Handover
+from segue_sidecar.models import SharedModels
 from segue_sidecar.residency import Residency
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.tiers.rule import may_rest
@@ -46,6 +48,7 @@ class Recovery:
         handover: Handover,
         residency: Residency,
         nursery: Nursery,
+        shared: SharedModels,
     ) -> None:
         self._books = books
         self._memory = memory
@@ -53,6 +56,7 @@ class Recovery:
         self._handover = handover
         self._residency = residency
         self._nursery = nursery
+        self._shared = shared
         self._expected = dict(books.workers)
         self._held: dict[str, set[str]] = {}
         self.settled = asyncio.Event()
@@ -71,6 +75,7 @@ class Recovery:
         self._begin()
         for entry in self._in_order():
             await self._rehash(entry, deadline_s=hash_deadline_s)
+        self._shared.begin()
 
     async def _wait_for_workers(self, deadline_s: float) -> None:
         ends_s = time.monotonic() + deadline_s
@@ -198,8 +203,10 @@ class Recovery:
     async def _rehash(self, entry: RevisionEntry, *, deadline_s: float) -> None:
         if not _is_adopting(entry):
             return
-        fds = [fd for part in entry.parts for fd in self._memory.export(part.digest)]
-        job = {"parts": entry.part_documents, "memory": self._memory.mapping_terms}
+        # Shared models are hashed with the first revision that lists them, and not once more with each other one.
+        unsure = [part for part in entry.parts if part.digest not in self._shared.sound]
+        fds = [fd for part in unsure for fd in self._memory.export(part.digest)]
+        job = {"parts": part_documents(unsure), "memory": self._memory.mapping_terms}
         try:
             await self._nursery.run(ChildKind.REHASH, job, fds=fds, deadline_s=deadline_s)
         except ChildFailed as error:
@@ -207,6 +214,7 @@ class Recovery:
             self._load_again(entry)
             self._residency.advance()
             return
+        self._shared.sound.update(part.digest for part in unsure if is_shared(part.name))
         if not _is_adopting(entry):
             return
         self._books.event("Adopted", f"revision {entry.revision[:10]} was taken over as it is", voice=entry.voice)

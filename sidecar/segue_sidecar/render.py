@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from segue.wire import PartState, Pointer, ProbeReport, RevisionState, VoiceState
-from segue_sidecar.entries import RevisionEntry, VoiceEntry
+from collections.abc import Iterable
+
+from segue.memory.messages import PartRef
+from segue.memory.voice_view import is_shared, model_of
+from segue.wire import ModelsState, PartState, Pointer, ProbeReport, RevisionState, VoiceState
+from segue_sidecar.entries import ModelsEntry, RevisionEntry, VoiceEntry
 
 
 def revision_state(entry: RevisionEntry) -> RevisionState:
@@ -15,7 +19,7 @@ def revision_state(entry: RevisionEntry) -> RevisionState:
         message=entry.message,
         progress=entry.progress,
         handle=entry.handle,
-        parts=tuple(PartState(name=part.name, digest=part.digest, size_bytes=part.size_bytes) for part in entry.parts),
+        parts=_parts(entry.parts),
         report=without_details(entry.report) if entry.report else None,
         since_ns=entry.since_ns,
         tier=entry.request.tier,
@@ -36,6 +40,28 @@ def voice_state(entry: VoiceEntry, *, pointer: Pointer) -> VoiceState:
         armed_outcome=entry.armed_outcome,
         self_reverted=entry.self_reverted,
         withdrawn=entry.withdrawn,
+    )
+
+
+def models_state(entry: ModelsEntry) -> ModelsState:
+    """The shared models of an engine."""
+    parts = (part.model_copy(update={"name": model_of(part.name)}) for part in _parts(entry.parts))
+    return ModelsState(
+        phase=entry.phase,
+        reason=entry.reason,
+        message=entry.message,
+        source=entry.source,
+        progress=entry.progress,
+        parts=tuple(parts),
+        absent=dict(entry.absent),
+        since_ns=entry.since_ns,
+    )
+
+
+def _parts(parts: Iterable[PartRef]) -> tuple[PartState, ...]:
+    return tuple(
+        PartState(name=part.name, digest=part.digest, size_bytes=part.size_bytes, shared=is_shared(part.name))
+        for part in parts
     )
 
 

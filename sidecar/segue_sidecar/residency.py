@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import PoolExhausted, SegueError
-from segue.memory import memfd
-from segue.memory.interface import Allocation, WeightMemory
+from segue.memory.interface import WeightMemory
 from segue.memory.messages import PartRef
 from segue.wire import FileSource, ProbeKind, ProbePhase, ProbeReport, RevisionPhase
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
 from segue_sidecar.config import Config
 from segue_sidecar.engines import place_of
-from segue_sidecar.entries import RevisionEntry
+from segue_sidecar.entries import RevisionEntry, part_documents
+from segue_sidecar.filling import Filling
 from segue_sidecar.handover import Handover
+from segue_sidecar.models import SharedModels
 from segue_sidecar.sources import Allowed, merged
 from segue_sidecar.tiers.rising import Rising
 from segue_sidecar.tiers.room import Room
@@ -66,6 +66,7 @@ class Residency:
         memory: WeightMemory,
         handover: Handover,
         nursery: Nursery,
+        shared: SharedModels,
         room: Room,
         rising: Rising,
     ) -> None:
@@ -74,6 +75,7 @@ class Residency:
         self._memory = memory
         self._handover = handover
         self._nursery = nursery
+        self._shared = shared
         self._room = room
         self._rising = rising
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -128,6 +130,7 @@ class Residency:
 
     async def _run(self, entry: RevisionEntry) -> None:
         try:
+            await self._wait_for_models(entry)
             async with self._rising.turn() if entry.woken else self._turns:
                 await self._rise(entry)
         except _NoRoom as error:
@@ -160,6 +163,7 @@ class Residency:
         place = place_of(entry.request.engine, self._config.engines)
         self._books.move(entry, RevisionPhase.FETCHING)
         files = await self.fetch(entry)
+        await self._wait_for_models(entry)  # again: their files may have changed while it had its turn to wait for
         self._books.move(entry, RevisionPhase.PREPARING)
         await self._prepare(entry, files, place)
         self._books.move(entry, RevisionPhase.PROVING)
@@ -205,17 +209,13 @@ class Residency:
 
     async def _prepare(self, entry: RevisionEntry, files: Files, place: str) -> None:
         """Prepare, fill and seal; afterwards the entry has its parts, and the pool knows it as their owner."""
-        filling: dict[str, Allocation] = {}
-        plan: list[PartRef] = []
-
-        async def answer(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[int]]:
-            plan.extend(_planned(message))
-            await self._wait_for_room(entry, plan)
-            filling.update(self._take_memory(entry, plan))
-            # A description of its own for the child: the lease sees it until the child is gone.
-            fds = [memfd.reopen(allocation.fd, os.O_RDWR) for allocation in filling.values()]
-            return {"fill": list(filling)}, fds
-
+        filling = Filling(
+            self._memory,
+            owner=entry.owner,
+            wait_for_room=lambda plan: self._wait_for_room(entry, plan),
+            make_room=lambda needed: self._room.make_now(entry, needed),
+            no_room=lambda error, needed: self._no_room(entry, error, needed),
+        )
         reference = entry.request.reference
         job = {
             "place": place,
@@ -227,19 +227,23 @@ class Residency:
             "tensorBytes": self._config.limits.tensor_bytes,
             "voiceBytes": self._config.limits.voice_bytes,
         }
+        shared = self._shared.hold(entry.request.engine, owner=entry.owner)
         try:
             result = await self._child(
-                ChildKind.PREPARE, job, entry, deadline_s=self._config.deadlines.prepare_s, answer=answer
+                ChildKind.PREPARE,
+                {**job, "shared": part_documents(shared), "memory": self._memory.mapping_terms},
+                entry,
+                fds=[fd for part in shared for fd in self._memory.export(part.digest)],
+                deadline_s=self._config.deadlines.prepare_s,
+                answer=filling.answer,
             )
-            self._seal(entry, plan, filling)
+            filling.seal()
         except BaseException:
-            for allocation in filling.values():
-                self._memory.abandon(allocation)
-            for part in plan:
+            for part in shared:
                 self._memory.release(part.digest, owner=entry.owner)
-            self._memory.reap()
+            filling.give_up()
             raise
-        entry.parts, entry.build = tuple(plan), str(result["build"])
+        entry.parts, entry.build = (*filling.parts, *shared), str(result["build"])
 
     async def _wait_for_room(self, entry: RevisionEntry, plan: Sequence[PartRef]) -> None:
         """Somebody waits for this revision: what makes room for it may still speak for a moment."""
@@ -250,40 +254,11 @@ class Residency:
             except PoolExhausted as error:
                 raise self._no_room(entry, error, needed) from error
 
-    def _take_memory(self, entry: RevisionEntry, plan: Sequence[PartRef]) -> dict[str, Allocation]:
-        """Share the parts that are resident, allocate for the others; all or nothing."""
-        missing: list[PartRef] = []
-        for part in plan:
-            try:
-                self._memory.retain(part.digest, owner=entry.owner)
-            except KeyError:
-                missing.append(part)
-        needed = sum(part.size_bytes for part in missing)
-        self._room.make_now(entry, needed)
-        taken: dict[str, Allocation] = {}
-        try:
-            for part in missing:
-                taken[part.name] = self._memory.allocate(part.size_bytes, name=part.name)
-        except BaseException as error:
-            for allocation in taken.values():
-                self._memory.abandon(allocation)
-            if isinstance(error, PoolExhausted):
-                raise self._no_room(entry, error, needed) from error
-            raise
-        return taken
-
-    def _seal(self, entry: RevisionEntry, plan: Sequence[PartRef], filling: dict[str, Allocation]) -> None:
-        promised = {part.name: part for part in plan}
-        for name in list(filling):
-            sealed = self._memory.seal(filling.pop(name), owner=entry.owner)
-            if sealed != promised[name]:
-                self._memory.release(sealed.digest, owner=entry.owner)
-                raise ChildFailed("ArenaCorrupt", f"part {name} was planned as {promised[name]}, written as {sealed}")
-
     async def _prove(self, entry: RevisionEntry, place: str) -> None:
         job = {
             "place": place,
             "parts": entry.part_documents,
+            "sound": [part.digest for part in entry.parts if part.digest in self._shared.sound],
             "options": entry.request.options,
             "memory": self._memory.mapping_terms,
             "language": entry.language,
@@ -322,24 +297,30 @@ class Residency:
         return merged(Allowed(prefixes=r.uri_prefixes, private_addresses=r.private_addresses) for r in rules)
 
     def _no_room(self, entry: RevisionEntry, error: PoolExhausted, needed_bytes: int) -> SegueError:
-        """Later, or never: with the voice's own active revision beside it, the revision must fit into the budget."""
+        """Later, or never: it must fit into the budget beside the voice's own active revision and the shared models."""
         voice = self._books.voices[str(entry.voice)]
         beside = {
             part.digest: part.size_bytes
             for name in voice.protected
             if name in voice.revisions
             for part in voice.revisions[name].parts
-        }
+        } | self._shared.sizes()
         least = needed_bytes + sum(beside.values())
         if least > error.budget_bytes:
             return PoolExhausted(
-                f"needs {needed_bytes} bytes beside {least - needed_bytes} of the voice's own, but the whole pool has "
+                f"needs {needed_bytes} bytes beside {least - needed_bytes} that have to stay, but the whole pool has "
                 f"{error.budget_bytes}: it can never fit; raise pool.budgetBytes",
                 needed_bytes=needed_bytes,
                 free_bytes=error.free_bytes,
                 budget_bytes=error.budget_bytes,
             )
         return _NoRoom(error, needed_bytes)
+
+    async def _wait_for_models(self, entry: RevisionEntry) -> None:
+        def say(reason: str, message: str) -> None:
+            self._books.move(entry, RevisionPhase.QUEUED, reason=reason, message=message)
+
+        await self._shared.wait(entry.request.engine, say=say)
 
     def _queue(self, entry: RevisionEntry, error: _NoRoom) -> None:
         if entry.woken:
@@ -360,10 +341,3 @@ class Residency:
             if entry.request.reference is not None:
                 found.add(entry.request.reference.sha256)
         return found
-
-
-def _planned(message: Mapping[str, Any]) -> list[PartRef]:
-    try:
-        return [PartRef(name=each["name"], digest=each["digest"], size_bytes=each["size"]) for each in message["plan"]]
-    except (KeyError, TypeError) as error:
-        raise ChildFailed("ChildTalkedNonsense", f"a plan that cannot be read: {error}") from error

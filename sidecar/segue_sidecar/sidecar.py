@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,6 +35,7 @@ from segue_sidecar.status import make_status_app
 logger = logging.getLogger(__name__)
 
 SOCKET_NAME = "sidecar.sock"
+_ASK_AGAIN_S = 30.0
 
 
 class Sidecar:
@@ -112,6 +113,7 @@ class Sidecar:
             "recovery": self._recover(parts),
             "builds": self._ask_engines(parts),
             "prepared": parts.core.store.look(),
+            "models": parts.core.shared.run(),
             "desired": parts.following.run(parts.recovery.settled),
             "upkeep": every(1.0, parts.upkeep.second),
             "pacing": every(PACE_EVERY_S, parts.pacing.round),
@@ -135,16 +137,33 @@ class Sidecar:
         parts.services.commands.rearm()
 
     async def _ask_engines(self, parts: Parts) -> None:
-        """Engines are only ever imported in children; what the journal says of them stands until one has answered."""
+        """Engines are only ever imported in children; what the journal says of them stands until they have answered.
+
+        Those with shared models first: voices may wait for them, and another engine can take seconds to import.
+        """
         places = all_places(self._config.engines)
-        try:
-            answer = await parts.core.nursery.run(
-                ChildKind.BUILDS, {"places": places}, deadline_s=self._config.deadlines.prove_s
-            )
-        except ChildFailed as error:
-            logger.error("the engines' build ids are not known: %s", error)
-            return
-        self._books.record_builds(answer["builds"])
+        sharing = {name: place for name, place in places.items() if name in self._config.shared_models}
+        parts.core.shared.engines_answered(await self._answers(parts, sharing))
+        await self._answers(parts, {name: place for name, place in places.items() if name not in sharing})
+
+    async def _answers(self, parts: Parts, places: Mapping[str, str]) -> Mapping[str, Any]:
+        while places:
+            try:
+                answer = await parts.core.nursery.run(
+                    ChildKind.BUILDS, {"places": places}, deadline_s=self._config.deadlines.prove_s
+                )
+            except ChildFailed as error:
+                logger.error("the build ids of %s are not known: %s", ", ".join(places), error)
+                await asyncio.sleep(_ASK_AGAIN_S)
+            else:
+                self._record_builds(answer)
+                return answer
+        return {}
+
+    def _record_builds(self, answer: Mapping[str, Any]) -> None:
+        gone = self._books.builds.keys() - all_places(self._config.engines).keys() | answer["errors"].keys()
+        kept = {name: build for name, build in self._books.builds.items() if name not in gone}
+        self._books.record_builds({**kept, **answer["builds"]})
 
     @contextlib.asynccontextmanager
     async def _listening(self, parts: Parts) -> AsyncIterator[None]:

@@ -125,9 +125,18 @@ def _is_file(prefix: str) -> bool:
 
 
 def _is_under(uri: str, prefix: str) -> bool:
-    """Whether `uri` is `prefix` or lies below it: `s3://a/b` covers `s3://a/b/c`, never `s3://a/bc` or `s3://ab`."""
+    """Whether `uri` is `prefix` or lies below it: `s3://a/b` covers `s3://a/b/c`, never `s3://a/bc` or `s3://ab`.
+
+    `https://*.example.com/` covers every host below example.com, and not example.com itself.
+    """
     ours, theirs = _split(uri), _split(prefix)
-    if (ours.scheme, ours.hostname, ours.port) != (theirs.scheme, theirs.hostname, theirs.port):
+    if (ours.scheme, ours.port) != (theirs.scheme, theirs.port):
+        return False
+    if not _is_host(ours.hostname or "", theirs.hostname or ""):
         return False
     root = theirs.path.rstrip("/")
     return ours.path == root or ours.path.startswith(f"{root}/")
+
+
+def _is_host(host: str, wanted: str) -> bool:
+    return host.endswith(wanted[1:]) if wanted.startswith("*.") else host == wanted

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support import tiny_engine
+from tests.support import sharing_engine, tiny_engine
 
 from segue.control import SidecarClient
 from segue.errors import ControlUnreachable
@@ -133,7 +133,7 @@ class World:
             "readyFile": str(self.directory / "ready.json"),
             "pool": {"budgetBytes": "64Mi"},
             "sources": [{"uriPrefixes": [self.voices.as_uri()]}],
-            "engines": {"tiny": tiny_engine.PLACE},
+            "engines": {"tiny": tiny_engine.PLACE, "sharing": sharing_engine.PLACE},
             **self.settings,
         }
 

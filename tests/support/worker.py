@@ -18,15 +18,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.sharing_engine import SharingEngine
 from tests.support.tiny_engine import TinyEngine, TinySynthesizer
 
-from segue.engine import Device, VoiceView
+from segue.engine import Device
 from segue.errors import HandoffError
 from segue.memory import memfd
 from segue.memory.admission import Choice, choose, listener_key
 from segue.memory.adoption import HeldRevision, introduce
 from segue.memory.handoff import Connection, Received, connect_patiently
-from segue.memory.host import HostMapper, HostPart
+from segue.memory.host import HostMapper
+from segue.memory.interface import MappedPart
+from segue.memory.mapped_once import MapOnce
 from segue.memory.messages import (
     Failed,
     Forget,
@@ -46,6 +49,7 @@ from segue.memory.messages import (
 from segue.memory.page import PageReader
 from segue.memory.stats import StatsPage, create_stats_memfd
 from segue.memory.stats_layout import Outcome, WorkerState
+from segue.memory.voice_view import voice_view
 
 REQUEST_EVERY_S = 0.005
 
@@ -53,7 +57,7 @@ REQUEST_EVERY_S = 0.005
 class Resident:
     """One revision, built."""
 
-    def __init__(self, ref: RevisionRef, parts: list[HostPart], synthesizer: TinySynthesizer) -> None:
+    def __init__(self, ref: RevisionRef, parts: list[MappedPart], synthesizer: TinySynthesizer) -> None:
         self.ref = ref
         self.parts = parts
         self.synthesizer: TinySynthesizer | None = synthesizer
@@ -88,6 +92,7 @@ class TestWorker:
         self.page_fd = -1
         self.serving = False
         self.requests = 0
+        self.mapper = MapOnce(HostMapper())
 
     async def run(self, path: Path) -> None:
         """Connect for ever; requests go on without a connection."""
@@ -161,10 +166,11 @@ class TestWorker:
             memfd.close_all(fds)
             connection.send(Ready(handle=ref.handle))
             return
-        parts = [HostMapper().map(own, part) for part, own in ref.grouped(fds)]
-        view = VoiceView(parts={part.part.name: part.view() for part in parts}, options=ref.options)
-        synthesizer = TinyEngine().build(view, Device())
+        parts = [self.mapper.map(own, part) for part, own in ref.grouped(fds)]
+        view = voice_view(parts, options=ref.options)
+        synthesizer = (SharingEngine() if ref.engine == "sharing" else TinyEngine()).build(view, Device())
         assert isinstance(synthesizer, TinySynthesizer)
+        shared = {model: float(part.tensors["values"][0]) for model, part in view.shared.items()}
         del view
         resident = Resident(ref, parts, synthesizer)
         troubled = self.trouble if synthesizer.meta.get("troublesome") else ""
@@ -178,7 +184,7 @@ class TestWorker:
         else:
             self.residents[ref.handle] = resident
             connection.send(Ready(handle=ref.handle))
-            tell("ready", handle=ref.handle, revision=ref.revision)
+            tell("ready", handle=ref.handle, revision=ref.revision, shared=shared)
 
     def let_go(self, connection: Connection, handle: int) -> None:
         """Unmap, answer."""

@@ -27,6 +27,7 @@ class _Mapping:
 
     part: MappedPart
     users: int = 0
+    prefaulted: bool = False
 
 
 class MapOnce(WeightMapper):
@@ -54,6 +55,13 @@ class MapOnce(WeightMapper):
                     )
             mapping.users += 1
             return _User(self, mapping, part)
+
+    def prefault(self, mapping: _Mapping) -> None:
+        """Once for all users: it would else be done again with every voice."""
+        with self._lock:
+            if not mapping.prefaulted:
+                mapping.part.prefault()
+                mapping.prefaulted = True
 
     def let_go(self, mapping: _Mapping) -> None:
         """One user less; the last one unmaps. Raises `BufferError` while views live: then it stays a user."""
@@ -88,7 +96,7 @@ class _User(MappedPart):
 
     @override
     def prefault(self) -> None:
-        self._mapping.part.prefault()
+        self._owner.prefault(self._mapping)
 
     @override
     def verify(self, *, step: Step | None = None) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from segue.errors import SegueError
 from segue_sidecar.children.channel import Channel, JobError, cut
 
-_JOBS = ("fetch", "prepare", "prove", "probe", "rehash", "builds", "store", "load")
+_JOBS = ("fetch", "models", "prepare", "prove", "probe", "rehash", "builds", "store", "load")
 _AWAITED = "load"
 """Somebody waits for what it does: it yields to listeners, like all children, but not to everything else."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segue.errors import DigestMismatch, FetchError, SegueError, SignatureRejected
+from segue_sidecar.children import hub
 from segue_sidecar.children.channel import Channel, JobError
 from segue_sidecar.children.http_source import Interrupted, open_http
 from segue_sidecar.sources import Allowed, local_path, require_allowed, sibling
@@ -77,10 +78,12 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
     Returns
     -------
     dict
-        `{"files": {name: {"path", "size"}}, "signedBy": key id or None}`
+        `{"files": {name: {"path", "size"}}, "signedBy": key id or None}`; for a job with a `hub`, see `hub.run`.
     """
     for fd in fds:
         os.close(fd)
+    if "hub" in job:
+        return hub.run(job, channel)
     allowed = Allowed(prefixes=tuple(job["prefixes"]), private_addresses=job["privateAddresses"])
     wanted = [Wanted(**entry) for entry in job["files"]]
     bounds = Bounds(

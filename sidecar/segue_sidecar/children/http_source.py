@@ -11,10 +11,10 @@ import http.client
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from urllib.parse import SplitResult, urljoin
+from dataclasses import dataclass, field, replace
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from typing_extensions import override
 
@@ -29,6 +29,20 @@ class Interrupted(FetchError):
     """A connection that broke or was not to be had: another try may help."""
 
 
+class Absent(FetchError):
+    """The server says that there is no such file.
+
+    Attributes
+    ----------
+    code
+        What it says beside that (`X-Error-Code`), lower-case; empty: nothing.
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        self.code = code
+        super().__init__(message)
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """An open answer.
@@ -39,11 +53,14 @@ class Body:
         Byte of the file at which the answer begins; 0 also where the server does not know ranges.
     total_bytes
         Size of the whole file, or `None` where the server does not say.
+    headers
+        Of every answer on the way to it, names in lower case; the first that said something counts.
     """
 
     offset: int
     total_bytes: int | None
     response: http.client.HTTPResponse
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; empty at the end.
@@ -60,29 +77,39 @@ class Body:
 
 
 @contextmanager
-def open_http(uri: str, *, allowed: Allowed, offset: int, timeout_s: float) -> Iterator[Body]:
+def open_http(uri: str, *, allowed: Allowed, offset: int, timeout_s: float, token: str | None = None) -> Iterator[Body]:
     """GET a file from byte `offset` on; `timeout_s` is the longest silence.
+
+    Parameters
+    ----------
+    token
+        Bearer token for the host of `uri`; a redirect does not take it to another.
 
     Raises
     ------
     ForbiddenSource
         The URI, an address that it resolves to, or a redirect is not allowed.
+    Absent
+        404, 410.
     FetchError
-        An error status, too many redirects.
+        Another error status, too many redirects.
     Interrupted
         No connection, or a server that is in trouble (5xx).
     """
+    headers: dict[str, str] = {}
+    origin = urlsplit(uri)[:2]
     for _ in range(_REDIRECTS + 1):
         parts = require_allowed(uri, allowed)
         if parts.scheme not in ("http", "https"):
             raise FetchError(f"{uri}: a redirect leads out of HTTP")
         connection = _connect(parts, private_addresses=allowed.private_addresses, timeout_s=timeout_s)
         try:
-            response = _request(connection, parts, offset=offset)
+            response = _request(connection, parts, offset=offset, token=token if parts[:2] == origin else None)
+            headers = {**{name.lower(): value for name, value in response.getheaders()}, **headers}
             if response.status in (301, 302, 303, 307, 308):
                 uri = urljoin(uri, response.getheader("location") or "")
                 continue
-            yield _body(response, uri=uri, offset=offset)
+            yield replace(_body(response, uri=uri, offset=offset), headers=headers)
             return
         finally:
             connection.close()
@@ -119,11 +146,15 @@ def _connect(parts: SplitResult, *, private_addresses: bool, timeout_s: float) -
     return _PinnedConnection(host, port, address=addresses[0], tls=tls, timeout_s=timeout_s)
 
 
-def _request(connection: _PinnedConnection, parts: SplitResult, *, offset: int) -> http.client.HTTPResponse:
+def _request(
+    connection: _PinnedConnection, parts: SplitResult, *, offset: int, token: str | None
+) -> http.client.HTTPResponse:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = {"Accept-Encoding": "identity", "User-Agent": "segue"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     try:
         connection.request("GET", target, headers=headers)
         return connection.getresponse()
@@ -139,5 +170,8 @@ def _body(response: http.client.HTTPResponse, *, uri: str, offset: int) -> Body:
         if int(match[1]) != offset:
             raise FetchError(f"{uri}: asked from byte {offset}, but the server sent from byte {match[1]}")
         return Body(offset, int(match[2]) if match[2] != "*" else None, response)
+    if response.status in (404, 410):
+        code = (response.getheader("x-error-code") or "").lower()
+        raise Absent(f"{uri}: the server answered {response.status} {response.reason} {code}".rstrip(), code=code)
     kind = Interrupted if response.status >= 500 else FetchError
     raise kind(f"{uri}: the server answered {response.status} {response.reason}")

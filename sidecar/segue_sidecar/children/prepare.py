@@ -1,5 +1,7 @@
 """The preparing child: the engine reads hostile files here, and what it makes is laid into arenas.
 
+Models that the voices of an engine share are mapped here read-only, as a worker maps them.
+
 It first says which parts there are, with digest and size. The sidecar answers with memory for those that are not
 resident yet: parts that revisions share are written once. This process seals what it wrote, since that takes the kernel
 milliseconds; the sidecar checks the seals, and another child hashes it: nothing that this process says is believed.
@@ -7,15 +9,17 @@ milliseconds; the sidecar checks the seals, and another child hashes it: nothing
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segue.engine import Engine, PreparedVoice, PrepareOptions, ReferenceInput
-from segue.errors import DigestMismatch, WeightsError
-from segue.memory.arena import ArenaPlan, Step, seal
+from segue.engine import Engine, PartView, PreparedVoice, PrepareOptions, ReferenceInput
+from segue.errors import WeightsError
+from segue.memory.arena import ArenaPlan
+from segue.memory.voice_view import is_shared, voice_view
 from segue_sidecar.children.channel import Channel
+from segue_sidecar.children.filling import fill
+from segue_sidecar.children.mapping import grouped, mapper_of, part_refs
 from segue_sidecar.engines import load_engine
 
 
@@ -27,14 +31,14 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
     dict
         `{"build": engine build id}`; the parts were told before.
     """
-    for fd in fds:
-        os.close(fd)
     engine = load_engine(job["place"])
     files = {name: Path(path) for name, path in job["files"].items()}
-    prepared = _prepare(engine, files, _options(job))
-    plans = {name: ArenaPlan.of(part) for name, part in prepared.parts.items()}
-    _fill(plans, channel)
-    return {"build": engine.build_id, "parts": len(prepared.parts)}
+    # Never unmapped: the engine may keep views of them, and this process ends soon.
+    mapper = mapper_of(job["memory"])
+    shared = [mapper.map(own, part) for part, own in grouped(part_refs(job["shared"]), fds, job["memory"])]
+    plans = _plans(_prepare(engine, files, _options(job, voice_view(shared, options={}).shared)))
+    fill(plans, channel)
+    return {"build": engine.build_id, "parts": len(plans)}
 
 
 def _prepare(engine: Engine, files: Mapping[str, Path], options: PrepareOptions) -> PreparedVoice:
@@ -49,7 +53,15 @@ def _prepare(engine: Engine, files: Mapping[str, Path], options: PrepareOptions)
         raise type(error)(message) from error
 
 
-def _options(job: Mapping[str, Any]) -> PrepareOptions:
+def _plans(prepared: PreparedVoice) -> dict[str, ArenaPlan]:
+    """Raises `WeightsError` where an engine gives a part the name of a shared model."""
+    taken = [name for name in prepared.parts if is_shared(name)]
+    if taken:
+        raise WeightsError(f"the engine calls a voice's part {taken[0]!r}, which is how shared models are named")
+    return {name: ArenaPlan.of(part) for name, part in prepared.parts.items()}
+
+
+def _options(job: Mapping[str, Any], shared: Mapping[str, PartView]) -> PrepareOptions:
     reference = job["reference"]
     return PrepareOptions(
         options=job["options"],
@@ -58,25 +70,5 @@ def _options(job: Mapping[str, Any]) -> PrepareOptions:
         else None,
         max_tensor_bytes=job["tensorBytes"],
         max_total_bytes=job["voiceBytes"],
+        shared=shared,
     )
-
-
-def _fill(plans: Mapping[str, ArenaPlan], channel: Channel) -> None:
-    """Tell the plan, get memory for the parts that need it, write those."""
-    told = [{"name": name, "digest": plan.digest, "size": plan.total_bytes} for name, plan in plans.items()]
-    answer, fds = channel.ask({"plan": told})
-    names = [str(name) for name in answer["fill"]]
-    total = sum(plans[name].total_bytes for name in names)
-    done = 0
-    for name, fd in zip(names, fds, strict=True):
-        plan, before = plans[name], done
-        written = plan.write(fd, step=_step(channel, before=before, total=total))
-        seal(fd)
-        os.close(fd)
-        done += plan.total_bytes
-        if written != plan.digest:
-            raise DigestMismatch(f"part {name} changed while it was written: {plan.digest} became {written}")
-
-
-def _step(channel: Channel, *, before: int, total: int) -> Step:
-    return lambda done: channel.progress("fill", done=before + done, total=total)

@@ -1,7 +1,8 @@
 """The proving child: a revision speaks here before any worker that serves listeners may try it.
 
-It hashes the sealed arenas, maps them as a worker does, builds, warms up and says one sentence. What is not finite,
-silent, empty or endless is refused: a shadow never runs first in a live worker.
+It hashes the sealed arenas (those of shared models were hashed once, for all voices), maps them as a worker does,
+builds, warms up and says one sentence. What is not finite, silent, empty or endless is refused: a shadow never runs
+first in a live worker.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from segue.engine import Device, Row, SynthesisRequest, Synthesizer
 from segue.errors import TextRejected
-from segue.memory.voice_view import voice_view
+from segue.memory.voice_view import is_shared, voice_view
 from segue_sidecar.children.channel import Channel, JobError
 from segue_sidecar.children.mapping import hash_all, mapped, part_refs
 from segue_sidecar.engines import load_engine
@@ -43,11 +44,12 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         `{"sampleRate", "seconds", "peak", "text", "buildMs", "speakMs"}`
     """
     parts = part_refs(job["parts"])
-    hash_all(parts, fds, job["memory"], channel)
+    hash_all(parts, fds, job["memory"], channel, sound=frozenset(job["sound"]))
     engine = load_engine(job["place"])
     with mapped(parts, fds, job["memory"]) as arenas:
         for arena in arenas:
-            arena.prefault()
+            if not is_shared(arena.part.name):
+                arena.prefault()
         began_s = time.monotonic()
         view = voice_view(arenas, options=job["options"])
         synthesizer = engine.build(view, Device(name=job["memory"]["device"]))

@@ -20,6 +20,7 @@ from enum import StrEnum
 from segue.memory import memfd
 from segue.memory.interface import Allocation, WeightMemory
 from segue.memory.messages import PartRef, Unavailable, VoiceName
+from segue.memory.voice_view import is_shared
 from segue.wire import RevisionPhase
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed
@@ -187,8 +188,8 @@ class Rising:
             return False
         attempt = self._attempts.get(entry.owner)
         missing = self._retain(entry)
-        if missing and not entry.stored:
-            self._release(entry)
+        if missing and (not entry.stored or any(is_shared(part.name) for part in missing)):
+            self._release(entry)  # shared models are others now: it is prepared with those
             return False
         try:
             if missing:

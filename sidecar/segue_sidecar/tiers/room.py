@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from segue.errors import PoolExhausted
@@ -55,8 +55,19 @@ class Room:
         uses: Uses,
         idle_s: float,
         on_left: Callable[[str], None],
+        staying: Callable[[], Iterable[Resident]] = tuple,
     ) -> None:
-        """`idle_s`: see the configuration. `on_left` is told why each revision left."""
+        """Make room in a pool.
+
+        Parameters
+        ----------
+        idle_s
+            See the configuration.
+        on_left
+            Told why each revision left.
+        staying
+            What lies in the pool beside revisions, so that nobody is evicted in the hope of its bytes.
+        """
         self._books = books
         self._memory = memory
         self._handover = handover
@@ -64,6 +75,7 @@ class Room:
         self._uses = uses
         self._idle_s = idle_s
         self._on_left = on_left
+        self._staying = staying
         self._rose_s: dict[str, float] = {}
         self._began_s = time.monotonic()
 
@@ -71,15 +83,17 @@ class Room:
 
     def make_now(self, entry: RevisionEntry, needed_bytes: int) -> None:
         """Evict what may go, if that is enough; what workers still map is free only later."""
-        for owner in self._choose(entry, needed_bytes) or ():
-            self._leave(next(one for one in self._books.revisions() if one.owner == owner), entry)
-        self._memory.reap()
+        self._evict(needed_bytes, _whose(entry), for_request=entry.for_request)
+
+    def make_for(self, needed_bytes: int, whose: str) -> None:
+        """As `make_now`, for something that is no revision."""
+        self._evict(needed_bytes, whose, for_request=False)
 
     def could(self, entry: RevisionEntry, needed_bytes: int) -> bool:
         """Whether it is worth a try: there is room, or somebody may go."""
         if self._memory.usage().free_bytes >= needed_bytes:
             return True
-        return self._missing(needed_bytes) > 0 and bool(self._choose(entry, needed_bytes))
+        return self._missing(needed_bytes) > 0 and bool(self._choose(needed_bytes, for_request=entry.for_request))
 
     async def make(self, entry: RevisionEntry, needed_bytes: int, *, patience_s: float) -> None:
         """Make room and wait until it is free. It is, when this returns: take it before anything is awaited.
@@ -126,15 +140,21 @@ class Room:
         usage = self._memory.usage()
         return needed_bytes - usage.free_bytes - usage.lingering_bytes
 
-    def _choose(self, entry: RevisionEntry, needed_bytes: int) -> tuple[str, ...] | None:
+    def _evict(self, needed_bytes: int, whose: str, *, for_request: bool) -> None:
+        for owner in self._choose(needed_bytes, for_request=for_request) or ():
+            victim = next(one for one in self._books.revisions() if one.owner == owner)
+            self._leave(victim, whose, Why.REQUEST if for_request else Why.ROLLOUT)
+        self._memory.reap()
+
+    def _choose(self, needed_bytes: int, *, for_request: bool) -> tuple[str, ...] | None:
         missing = self._missing(needed_bytes)
         if missing <= 0:
             return ()
-        residents = self._residents(for_request=entry.for_request)
+        residents = self._residents(for_request=for_request)
         return choose_evictions(residents, needed_bytes=missing, now_s=time.monotonic())
 
     def _residents(self, *, for_request: bool) -> list[Resident]:
-        found = []
+        found = list(self._staying())
         for entry in self._books.revisions():
             if not entry.parts:
                 continue
@@ -164,10 +184,9 @@ class Room:
             del self._rose_s[entry.owner]
         return settling
 
-    def _leave(self, victim: RevisionEntry, entry: RevisionEntry) -> None:
+    def _leave(self, victim: RevisionEntry, whose: str, why: Why) -> None:
         """One makes room for another."""
-        why = Why.REQUEST if entry.for_request else Why.ROLLOUT
-        message = f"made room for {entry.voice} {entry.revision[:10]}"
+        message = f"made room for {whose}"
         if why is Why.ROLLOUT:
             self._books.event("Evicted", f"revision {victim.revision[:10]} {message}", voice=victim.voice)
         if victim.request.tier is not Tier.HOT:
@@ -206,6 +225,10 @@ class Room:
             free_bytes=free_bytes,
             budget_bytes=usage.budget_bytes,
         )
+
+
+def _whose(entry: RevisionEntry) -> str:
+    return f"{entry.voice} {entry.revision[:10]}"
 
 
 def _mib(size_bytes: int) -> str:

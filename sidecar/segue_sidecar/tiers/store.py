@@ -17,6 +17,7 @@ from typing import Any
 from segue.errors import MemoryError_
 from segue.memory.interface import WeightMemory
 from segue.memory.messages import PartRef
+from segue.memory.voice_view import is_shared
 from segue.wire import Tier
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
@@ -87,7 +88,8 @@ class PreparedStore:
             self._tasks.pop(entry.owner, None)
 
     async def _write(self, entry: RevisionEntry) -> None:
-        parts = entry.prepared
+        prepared = entry.prepared
+        parts = [part for part in prepared if not is_shared(part.name)]
         try:
             fds = [fd for part in parts for fd in self._memory.export(part.digest)]
         except (KeyError, MemoryError_):
@@ -99,7 +101,7 @@ class PreparedStore:
         }
         result = await self._nursery.run(ChildKind.STORE, job, fds=fds, deadline_s=self._deadline_s)
         self.size_bytes, self._complained = int(result["bytes"]), ""
-        if entry.prepared == parts and entry.revision in self._books.voices[str(entry.voice)].revisions:
+        if entry.prepared == prepared and entry.revision in self._books.voices[str(entry.voice)].revisions:
             entry.stored = True
             self._books.record_revision(entry)
 

@@ -241,6 +241,26 @@ def test_public_addresses_are_dialled() -> None:
     require_dialable("93.184.216.34", host="h", private_addresses=False)
 
 
+@pytest.mark.parametrize(
+    ("uri", "allowed"),
+    [
+        ("https://cdn.hub.example/a", True),
+        ("https://eu.cdn.hub.example/a", True),
+        ("https://hub.example/a", False),
+        ("https://evilhub.example/a", False),
+        ("https://hub.example.evil/a", False),
+        ("http://cdn.hub.example/a", False),
+    ],
+)
+def test_a_star_covers_the_hosts_below(uri: str, allowed: bool) -> None:
+    rule = Allowed(prefixes=("https://*.hub.example/",))
+    if allowed:
+        assert require_allowed(uri, rule).geturl() == uri
+    else:
+        with pytest.raises(ForbiddenSource):
+            require_allowed(uri, rule)
+
+
 def test_the_manifest_lies_beside_the_files() -> None:
     assert sibling("s3://voices/a/7.ckpt", "bundle.json") == "s3://voices/a/bundle.json"
 
@@ -275,6 +295,9 @@ def test_a_good_file_is_read_with_its_units(tmp_path: Path) -> None:
         (("pod: {uid: p1}", "pod: {}"), r"c\.yaml:1: pod\.uid: Field required"),
         (("0.0.0.0:8443", "nowhere"), r"c\.yaml:8: controlListen: .*HOST:PORT"),
         (("pool:", "pool: ]"), r"c\.yaml:\d+: "),
+        (("pool:", "sharedModels: {x: {}}\npool:"), r"c\.yaml:6: sharedModels\.x: .*one place: directory, or hub"),
+        (("pool:", "sharedModels: {x: {directory: m}}\npool:"), r"c\.yaml:6: .*absolute path, not 'm'"),
+        (("pool:", "sharedModels: {x: {hub: {repository: a/b, revision: main}}}\npool:"), r"hub\.revision: .*40"),
     ],
 )
 def test_a_mistake_is_named_with_file_line_and_field(tmp_path: Path, change: tuple[str, str], message: str) -> None:
