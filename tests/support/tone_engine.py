@@ -9,7 +9,7 @@ decided by its weights' meta, so that two revisions of one voice can differ:
 `step_s`    how long a step takes, as a sleep
 
 A request may set the option `gain` (0 to 1), and bring recordings: files that hold a frequency as text, which is then
-spoken instead of the voice's own (the mean of several).
+spoken instead of the voice's own (the mean of several). `880 after FIFO` is measured once somebody writes to that FIFO.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class ToneSynthesizer:
 
     def measure(self, recordings: Sequence[ReferenceRecording]) -> MeasuredTone:
         try:
-            return MeasuredTone(float(np.mean([float(each.audio) for each in recordings])))
+            return MeasuredTone(float(np.mean([_measured_hz(each.audio.decode()) for each in recordings])))
         except ValueError:
             raise OptionRejected(f"{recordings[0].name!r} holds no frequency", option="reference") from None
 
@@ -159,6 +159,13 @@ class ToneSynthesizer:
 
     def close(self) -> None:
         self._hz = None
+
+
+def _measured_hz(text: str) -> float:
+    hz, separator, fifo = text.partition(" after ")
+    if separator:
+        Path(fifo).read_bytes()
+    return float(hz)
 
 
 def _gain(request: SynthesisRequest) -> float:

@@ -263,6 +263,10 @@ def test_recordings_beneath_a_root_are_used_and_what_is_missing_is_named(tmp_pat
             deaf = await tts(served, ref_audio_path="calm.wav", prompt_text="我是景元。")
             assert deaf.status_code == 400
             assert "HuBERT" in deaf.json()["Exception"]
+            several = await tts(served, ref_audio_path="calm.wav", aux_ref_audio_paths=["calm.wav"])
+            assert several.status_code == 200
+            many = await tts(served, ref_audio_path="calm.wav", aux_ref_audio_paths=["calm.wav"] * 9)
+            assert (many.status_code, many.json()["message"][:22]) == (400, "aux_ref_audio_paths: 9")
             outside = await tts(served, ref_audio_path="archive_jingyuan_1.wav")
             assert outside.status_code == 400
             assert "archive_jingyuan_1.wav" in outside.json()["Exception"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,45 @@ def test_many_at_once_with_recordings_of_their_own_are_all_answered(server: Shar
         )
         assert [round(hz(answer) / 5) * 5 for answer in answers] == wanted * 3
         await served.until_stats(served.handle, inFlight=0)
+
+    server.run(scenario)
+
+
+def slow_recording(folder: Path, name: str, hz: int) -> Path:
+    """A recording that is measured once somebody writes to the FIFO that is returned."""
+    fifo = folder / f"{name}.fifo"
+    os.mkfifo(fifo)
+    (folder / "root" / f"{name}.tone").write_text(f"{hz} after {fifo}")
+    return fifo
+
+
+def test_nobody_waits_for_the_measuring_of_anothers_recording(server: SharedServer, folder: Path) -> None:
+    async def scenario(served: Served) -> None:
+        await served.speak("before", options={"reference": {"path": "high.tone"}})
+        fifo = await asyncio.to_thread(slow_recording, folder, "slow", 660)
+        waiting = asyncio.create_task(served.speak(TEXT, options={"reference": {"path": "slow.tone"}}))
+        with await asyncio.to_thread(fifo.open, "w") as gate:  # opened by both: it is being measured now
+            assert hz(await served.speak("somebody else")) == pytest.approx(HZ, abs=2)
+            known = await served.speak("another one", options={"reference": {"path": "high.tone"}})
+            assert hz(known) == pytest.approx(880, abs=2)
+            assert not waiting.done()
+            gate.write("now")
+        assert hz(await waiting) == pytest.approx(660, abs=2)
+
+    server.run(scenario)
+
+
+def test_a_client_that_leaves_while_its_recording_is_measured_holds_nothing(server: SharedServer, folder: Path) -> None:
+    async def scenario(served: Served) -> None:
+        before = await served.until_stats(served.handle, inFlight=0)
+        fifo = await asyncio.to_thread(slow_recording, folder, "left", 660)
+        leaving = asyncio.create_task(served.speak(TEXT, options={"reference": {"path": "left.tone"}}))
+        with await asyncio.to_thread(fifo.open, "w"):
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        after = await served.until_stats(served.handle, inFlight=0)
+        assert after["errors"] == before["errors"]
 
     server.run(scenario)
 
