@@ -90,6 +90,9 @@ lock: setup
 	$(BIN)/$(LOCK) -c requirements/dev.txt requirements/operator.in -o requirements/operator.txt
 	$(BIN)/$(LOCK) -c requirements/run.txt requirements/sidecar.in -o requirements/sidecar.txt
 	$(BIN)/$(LOCK) -c requirements/dev.txt requirements/server.in -o requirements/server.txt
+	$(BIN)/$(LOCK) -c requirements/dev.txt requirements/server-gpt-sovits.in -o requirements/server-gpt-sovits.txt
+	$(BIN)/$(LOCK) -c requirements/sidecar.txt -c requirements/server-gpt-sovits.txt \
+		requirements/sidecar-gpt-sovits.in -o requirements/sidecar-gpt-sovits.txt
 	$(BIN)/$(LOCK) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean:
