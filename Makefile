@@ -9,13 +9,14 @@
 #   make images-check   what is in them, and how it runs; as root
 #   make snapshots      write the snapshots of the chart's renderings anew; review them with git diff
 #   make e2e            the chart on a real node, under traffic; as root, builds what it needs   (CLUSTER=kind)
+#   make observability  the alerts and dashboards with a real Prometheus and Alertmanager -> build/observability
 #   make check          format, lint, types, import layers, generated files
 #   make bench          the measured promises -> build/bench/*.json   (ONLY=swap for one, SHORT=1 for CI's short form)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test integration cluster node images images-check e2e snapshots check format bench lock generate clean
+.PHONY: help setup demo test integration cluster node images images-check e2e observability snapshots check format bench lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
@@ -55,6 +56,10 @@ images-check: setup
 
 e2e: setup
 	$(BIN)/python -m tests.support.e2e $(if $(CLUSTER),--cluster $(CLUSTER)) -- $(PYTEST_ARGS)
+
+# Two to four minutes; takes both from Debian's packages, unpacked into the cache, the first time.
+observability: setup
+	$(BIN)/python -m tests.support.observability --out build/observability
 
 snapshots: setup
 	$(BIN)/python -m tests.support.chart.snapshots
