@@ -14,6 +14,7 @@ from segue.errors import InvalidVoiceModel
 from segue_engines.gpt_sovits.row import Delivery
 from segue_engines.gpt_sovits.sampling import Sampling
 from segue_engines.gpt_sovits.sovits.packing import DecoderDtype
+from segue_engines.gpt_sovits.t2s.linear import multiplies_bfloat16
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
 
 _SLOWEST, _FASTEST = 0.25, 4.0
@@ -24,6 +25,8 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "repetition_penalty": (0.1, 10.0),
     "speed": (_SLOWEST, _FASTEST),
 }
+_AUTO: Final = "auto"
+_T2S_DTYPES: Final = (*T2SDtype, _AUTO)
 _DECODE: Final = ("chunks", "whole")
 _VOICE_ONLY: Final = ("dtype", "decoder_dtype", "language")
 
@@ -45,7 +48,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name in _RANGES:
         _number(options, name, 1)
     _choice(options, "decode", _DECODE)
-    _choice(options, "dtype", tuple(T2SDtype))
+    _choice(options, "dtype", _T2S_DTYPES)
     _choice(options, "decoder_dtype", tuple(DecoderDtype))
     if not isinstance(options.get("language", ""), str):
         raise InvalidVoiceModel(
@@ -54,8 +57,11 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def dtype_of(options: Mapping[str, Any]) -> T2SDtype:
-    """How the T2S matrices are to be served."""
-    return T2SDtype(_choice(options, "dtype", tuple(T2SDtype)))
+    """How the T2S matrices are to be served; `auto` is decided by this machine's processor."""
+    chosen = _choice(options, "dtype", _T2S_DTYPES)
+    if chosen == _AUTO:
+        return T2SDtype.BF16 if multiplies_bfloat16() else T2SDtype.FP32
+    return T2SDtype(chosen)
 
 
 def decoder_dtype_of(options: Mapping[str, Any]) -> DecoderDtype:
