@@ -2,6 +2,7 @@
 #
 #   make demo           the whole story in four minutes: voices change under load, bad ones are refused or taken back
 #   make test           all tests that need no cluster, two at a time   (JOBS=1: one after the other)
+#   make console-test   the console in headless Chromium   (PICTURES=docs: write the documents' pictures too)
 #   make integration    the operator against a real kube-apiserver, which it builds the first time
 #   make cluster        such an API server for yourself, until Ctrl-C   (ARGS=--help)
 #   make node           a shell on a real node of your own, as root, without Docker   (ARGS=--help)
@@ -16,7 +17,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test integration cluster node images images-check e2e observability snapshots check format bench lock generate clean
+.PHONY: help setup demo test console-test integration cluster node images images-check e2e observability snapshots check format bench lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
@@ -35,7 +36,11 @@ demo: setup
 	$(BIN)/segue demo --out build/demo
 
 test: setup
-	$(BIN)/pytest tests -m "not cluster and not node" -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest tests -m "not cluster and not node and not browser" -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+# With Debian's chromium: Playwright's own browsers are not downloaded.
+console-test: setup
+	$(if $(PICTURES),SEGUE_SCREENSHOTS=$(PICTURES)) $(BIN)/pytest tests/browser -m browser $(PYTEST_ARGS)
 
 # Builds or downloads etcd, kube-apiserver and the others the first time; then they come from the cache.
 integration: setup

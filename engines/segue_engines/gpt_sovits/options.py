@@ -27,7 +27,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "speed": (_SLOWEST, _FASTEST),
     "fragment_interval": (0.0, 3.0),  # the server takes four seconds of silence for a voice that failed
 }
-<<<<<<< HEAD
+_AUTO: Final = "auto"
 _WHOLE: Final = frozenset({"top_k"})
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "decode": ("chunks", "whole"),
@@ -35,7 +35,7 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The first where nothing is said."""
 _VOICE_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "dtype": tuple(T2SDtype),
+    "dtype": (*T2SDtype, _AUTO),
     "decoder_dtype": tuple(DecoderDtype),
 }
 _VOICE_ONLY: Final = (*_VOICE_WORDS, "language")
@@ -47,12 +47,6 @@ class _Mistake(Exception):
     def __init__(self, option: str, message: str) -> None:
         self.option = option
         super().__init__(message)
-=======
-_AUTO: Final = "auto"
-_T2S_DTYPES: Final = (*T2SDtype, _AUTO)
-_DECODE: Final = ("chunks", "whole")
-_VOICE_ONLY: Final = ("dtype", "decoder_dtype", "language")
->>>>>>> fast
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -63,7 +57,6 @@ def check_options(options: Mapping[str, Any]) -> None:
     InvalidVoiceModel
         The message names the option and what is expected.
     """
-<<<<<<< HEAD
     try:
         _check(options, known={*_RANGES, *_WORDS, *_VOICE_ONLY})
         for name in _VOICE_WORDS:
@@ -75,33 +68,11 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def dtype_of(options: Mapping[str, Any]) -> T2SDtype:
-    """How the T2S matrices are to be served."""
-    return T2SDtype(_choice(options, "dtype"))
-=======
-    known = {*_RANGES, "decode", *_VOICE_ONLY}
-    if unknown := sorted(set(options) - known):
-        raise InvalidVoiceModel(
-            f"the gpt-sovits engine has no option {unknown[0]!r}; it has {sorted(known)}",
-            field=f"spec.options.{unknown[0]}",
-        )
-    for name in _RANGES:
-        _number(options, name, 1)
-    _choice(options, "decode", _DECODE)
-    _choice(options, "dtype", _T2S_DTYPES)
-    _choice(options, "decoder_dtype", tuple(DecoderDtype))
-    if not isinstance(options.get("language", ""), str):
-        raise InvalidVoiceModel(
-            f"language is {options['language']!r}; expected text, such as 'zh'", field="spec.options.language"
-        )
-
-
-def dtype_of(options: Mapping[str, Any]) -> T2SDtype:
     """How the T2S matrices are to be served; `auto` is decided by this machine's processor."""
-    chosen = _choice(options, "dtype", _T2S_DTYPES)
+    chosen = _choice(options, "dtype")
     if chosen == _AUTO:
         return T2SDtype.BF16 if multiplies_bfloat16() else T2SDtype.FP32
     return T2SDtype(chosen)
->>>>>>> fast
 
 
 def decoder_dtype_of(options: Mapping[str, Any]) -> DecoderDtype:
