@@ -342,7 +342,7 @@ class Residency:
         return _NoRoom(error, needed_bytes)
 
     def _queue(self, entry: RevisionEntry, error: _NoRoom) -> None:
-        if entry.woken:
+        if entry.for_request:
             self._rising.rest_again(entry, "PoolFull", str(error))
             return
         entry.needed_bytes = error.needed_bytes
