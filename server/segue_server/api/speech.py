@@ -33,6 +33,9 @@ from segue_server.synthesis.studio import Answer, Hit, Joined, Studio
 MAX_OVERHEAD_BYTES = 64 * 1024
 """Of a body beside its input; a character of the input may take 12 bytes as JSON escapes."""
 
+COLD_STARTS = 2
+"""Of one request: the voice may have made room for another one before the request was let in."""
+
 MOST_DISCARDED_BYTES = 16 << 20
 """A body that is too large is read up to here and thrown away, so that its sender hears why it is refused."""
 
@@ -162,10 +165,11 @@ class SpeechApi:
         )
 
     async def _admit(self, spec: SpeechSpec, listener: Listener) -> Answer:
-        try:
-            return self._studio.speak(spec, listener)
-        except VoiceCold:
-            await self._cold.bring_up(spec.voice)
+        for _ in range(COLD_STARTS):
+            try:
+                return self._studio.speak(spec, listener)
+            except VoiceCold:
+                await self._cold.bring_up(spec.voice)
         return self._studio.speak(spec, listener)
 
     # --- what is answered -------------------------------------------------------------------------------------------

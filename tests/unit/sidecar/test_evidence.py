@@ -169,3 +169,16 @@ def test_windows_tell_the_voice_apart_from_all_others(tmp_path: Path, served: Se
     assert int(document.revisions[REVISION].texts, 16).bit_count() == 2
     assert [(other.requests, other.errors) for other in document.others] == [(3, 3)]
     journal.close()
+
+
+def test_a_revision_that_comes_back_under_its_handle_goes_on_counting(served: Served, tmp_path: Path) -> None:
+    made, journal = evidence(tmp_path)
+    served.speak(1, Outcome.SUCCESS, times=3)
+    made.sample([served.worker], now_s=START_S)
+    served.page.retire_row(1)
+    made.sample([served.worker], now_s=START_S)
+    served.speak(1, Outcome.SUCCESS, times=2)
+    made.reopen(1)
+    made.sample([served.worker], now_s=START_S)
+    assert sum(bucket.successes for bucket in made.buckets(VOICE, REVISION)) == 5
+    journal.close()
