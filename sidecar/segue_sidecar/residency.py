@@ -323,7 +323,7 @@ class Residency:
         await self._shared.wait(entry.request.engine, say=say)
 
     def _queue(self, entry: RevisionEntry, error: _NoRoom) -> None:
-        if entry.woken:
+        if entry.for_request:
             self._rising.rest_again(entry, "PoolFull", str(error))
             return
         entry.needed_bytes = error.needed_bytes

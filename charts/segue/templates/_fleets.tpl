@@ -101,10 +101,12 @@ out then would take it back to one pod. So the number of that moment stays, unti
 {{- end -}}
 {{- end -}}
 
-{{/* The fetched files, and two that are just coming. */}}
+{{/* The fetched files, and two that are just coming; the prepared parts, and one that is being written. */}}
 {{- define "segue.fleet.cacheLimit" -}}
-{{- $largest := include "segue.bytes" .fleet.sidecar.largestFile | int64 -}}
-{{- include "segue.mebibytes" (add (include "segue.bytes" .fleet.sidecar.cacheSize | int64) (mul 2 $largest)) -}}
+{{- $sidecar := .fleet.sidecar -}}
+{{- $largest := include "segue.bytes" $sidecar.largestFile | int64 -}}
+{{- $kept := add (include "segue.bytes" $sidecar.cacheSize | int64) (include "segue.bytes" $sidecar.preparedSize | int64) -}}
+{{- include "segue.mebibytes" (add $kept (mul 3 $largest)) -}}
 {{- end -}}
 
 {{/* Budget, two of the largest file while it is read and prepared, and 512Mi for the process and its children. */}}
@@ -136,6 +138,7 @@ out then would take it back to one pod. So the number of that moment stays, unti
   "desiredDirectory" "/desired"
   "pool" (dict "budgetBytes" $sidecar.budget)
   "limits" (dict "fileBytes" $sidecar.largestFile "cacheBytes" $sidecar.cacheSize)
+  "tiers" (dict "diskBytes" $sidecar.preparedSize "waitS" (dig "timeouts" "coldStartS" 5 $fleet.server.config))
 -}}
 {{- range $key := list "sources" "trustedKeys" "engines" -}}
 {{- with get $fleet $key }}{{ $_ := set $config $key . }}{{ end -}}
