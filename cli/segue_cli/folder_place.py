@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from segue_cli.client import OperatorUnreachable
 from segue_cli.console import remark
 from segue_cli.finding import NotRunning, find_folder, find_running, find_running_or_none, key_of
+from segue_cli.model_lines import models_lines
 from segue_cli.place import Document, Edited, Listing, NoSuchVoice, NothingToRoll
 from segue_cli.revisions import clock
 
@@ -71,6 +72,7 @@ class FolderPlace:
             voices=found["voices"],
             namespace="default",
             problems=tuple(f"problem: {problem['text']}" for problem in found["problems"]),
+            models=tuple(models_lines(found.get("models", ()))),
             raw=found,
         )
 

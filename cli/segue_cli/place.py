@@ -37,6 +37,8 @@ class Listing:
     ----------
     namespace
         The one that goes without saying: voices of it are shown by their names alone.
+    models
+        A line on the shared models of each engine that has any, where sidecars can be asked.
     raw
         The same for programs, as the place itself says it.
     """
@@ -44,6 +46,7 @@ class Listing:
     voices: list[Document]
     namespace: str
     problems: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     raw: Any
 
 

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from typing_extensions import override
 
 from segue.model import ConditionStatus, Status, VoiceModel
-from segue.wire import RESTING, RevisionPhase, RevisionWindows, StateDocument
+from segue.wire import RESTING, ModelsState, RevisionPhase, RevisionWindows, StateDocument
 from segue_operator.changes import Changes
 from segue_operator.events import EventLog
 from segue_operator.fleet.listening import Latest
@@ -49,6 +49,12 @@ class Board:
         """The latest state of each pod by uid; None while it is out of reach."""
         return {uid: self.latest.states.get(uid) for uid in self.fleet.pods}
 
+    def models(self) -> Iterator[tuple[str, str, ModelsState]]:
+        """The shared models of each pod: its uid, their engine, and how they stand."""
+        for uid, state in self.states().items():
+            for engine, models in state.models.items() if state is not None else ():
+                yield uid, engine, models
+
 
 def build_app(board: Board) -> Starlette:
     """The application."""
@@ -59,6 +65,7 @@ def build_app(board: Board) -> Starlette:
                 "version": board.changes.version,
                 "voices": [_summary(voice, board) for voice in sorted(board.cluster.voices(), key=lambda v: v.key)],
                 "problems": [_problem(each) for each in board.cluster.problems()],
+                "models": [_models(uid, engine, each, board) for uid, engine, each in board.models()],
             }
         )
 
@@ -172,7 +179,7 @@ def _full(voice: VoiceModel, board: Board) -> dict[str, Any]:
         "file": record.file,
         "computedDigests": list(record.origins),
         "problems": [_problem(each) for each in board.cluster.problems() if voice.key in each.voices],
-        "pods": [_voice_on_pod(uid, state, voice.key, board) for uid, state in board.states().items()],
+        "pods": [_voice_on_pod(uid, state, voice, board) for uid, state in board.states().items()],
         "reports": {
             revision: report.model_dump(mode="json", by_alias=True)
             for revision, report in board.reports.of(voice.key).items()
@@ -190,11 +197,18 @@ def _pod(uid: str, state: StateDocument | None, board: Board) -> dict[str, Any]:
     return shown
 
 
-def _voice_on_pod(uid: str, state: StateDocument | None, key: str, board: Board) -> dict[str, Any]:
+def _models(uid: str, engine: str, models: ModelsState, board: Board) -> dict[str, Any]:
+    return {"pod": board.fleet.pods[uid].name, "engine": engine, **models.model_dump(mode="json", by_alias=True)}
+
+
+def _voice_on_pod(uid: str, state: StateDocument | None, voice: VoiceModel, board: Board) -> dict[str, Any]:
     shown: dict[str, Any] = {"uid": uid, "name": board.fleet.pods[uid].name, "inReach": state is not None}
+    key, engine = voice.key, voice.spec.engine.value
     held = state.voices.get(key) if state is not None else None
     if state is not None:
         shown["workers"] = [worker.model_dump(mode="json", by_alias=True) for worker in state.workers]
+        if engine in state.models:
+            shown["models"] = _models(uid, engine, state.models[engine], board)
     if held is not None:
         shown["state"] = held.model_dump(mode="json", by_alias=True)
     windows = board.latest.windows.get((uid, key))

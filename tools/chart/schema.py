@@ -72,6 +72,7 @@ OWNED: dict[str, tuple[str, ...]] = {
         "sources",
         "trustedKeys",
         "engines",
+        "sharedModels",
         "desiredDirectory",
         "limits.fileBytes",
         "limits.cacheBytes",

@@ -102,6 +102,9 @@ claims: [{name: gpu}]
     - {name: segue-journal, mountPath: /journal}
     - {name: segue-cache, mountPath: /cache}
     - {name: segue-desired, mountPath: /desired, readOnly: true}
+    {{- if .fleet.sharedModels.volume }}
+    - {name: segue-models, mountPath: /models, readOnly: true}
+    {{- end }}
     - {name: segue-sidecar-tmp, mountPath: /tmp}
     {{- with $sidecar.extraVolumeMounts }}
     {{- toYaml . | nindent 4 }}
@@ -190,6 +193,10 @@ claims: [{name: gpu}]
 {{- with .fleet.keysSecret }}
 - name: segue-keys
   secret: {secretName: {{ . }}, defaultMode: 288}  # 0440; an octal number is not the same to every reader of YAML
+{{- end }}
+{{- with .fleet.sharedModels.volume }}
+- name: segue-models
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .fleet.extraVolumes }}
 {{ toYaml . }}

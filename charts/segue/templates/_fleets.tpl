@@ -12,6 +12,11 @@ which has the fleet's name in it.
 {{- if dig "sidecar" "cacheVolume" dict $own -}}
 {{- $_ := set $fleet.sidecar "cacheVolume" (deepCopy $own.sidecar.cacheVolume) -}}
 {{- end -}}
+{{- range $key := list "engines" "volume" -}}
+{{- with dig "sharedModels" $key dict (default dict $own) -}}
+{{- $_ := set $fleet.sharedModels $key (deepCopy .) -}}
+{{- end -}}
+{{- end -}}
 {{- if $fleet.enabled -}}
 {{- include "segue.fleet.check" (dict "name" $name "fleet" $fleet "root" $) -}}
 {{- $_ := set $fleets $name $fleet -}}
@@ -101,18 +106,41 @@ out then would take it back to one pod. So the number of that moment stays, unti
 {{- end -}}
 {{- end -}}
 
-{{/* The fetched files, and two that are just coming; the prepared parts, and one that is being written. */}}
+{{/* Bytes of the shared models; 0 where none are named. */}}
+{{- define "segue.fleet.modelBytes" -}}
+{{- ternary (include "segue.bytes" .fleet.sharedModels.memory) "0" (gt (len .fleet.sharedModels.engines) 0) -}}
+{{- end -}}
+
+{{/*
+The fetched files, and two that are just coming; the prepared parts, and one that is being written; shared models, which
+are kept beside them.
+*/}}
 {{- define "segue.fleet.cacheLimit" -}}
 {{- $sidecar := .fleet.sidecar -}}
 {{- $largest := include "segue.bytes" $sidecar.largestFile | int64 -}}
 {{- $kept := add (include "segue.bytes" $sidecar.cacheSize | int64) (include "segue.bytes" $sidecar.preparedSize | int64) -}}
-{{- include "segue.mebibytes" (add $kept (mul 3 $largest)) -}}
+{{- include "segue.mebibytes" (add $kept (mul 3 $largest) (include "segue.fleet.modelBytes" . | int64)) -}}
 {{- end -}}
 
-{{/* Budget, two of the largest file while it is read and prepared, and 512Mi for the process and its children. */}}
+{{/* What arenas may take: the budget of voices, and the shared models. */}}
+{{- define "segue.fleet.poolBudget" -}}
+{{- $models := include "segue.fleet.modelBytes" . | int64 -}}
+{{- if $models -}}
+{{- include "segue.mebibytes" (add (include "segue.bytes" .fleet.sidecar.budget | int64) $models) -}}
+{{- else -}}
+{{- .fleet.sidecar.budget -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Budget, what a child holds while it reads and prepares (two of the largest file, or all shared models and the file that it
+reads), and 512Mi for the process and its children.
+*/}}
 {{- define "segue.fleet.sidecarMemory" -}}
 {{- $largest := include "segue.bytes" .fleet.sidecar.largestFile | int64 -}}
-{{- include "segue.mebibytes" (add (include "segue.bytes" .fleet.sidecar.budget | int64) (mul 2 $largest) 536870912) -}}
+{{- $models := include "segue.fleet.modelBytes" . | int64 -}}
+{{- $budget := include "segue.bytes" (include "segue.fleet.poolBudget" .) | int64 -}}
+{{- include "segue.mebibytes" (add $budget (max (mul 2 $largest) (add $models $largest)) 536870912) -}}
 {{- end -}}
 
 {{/* Workers, result cache, and 256Mi for the supervisor. Weights are the sidecar's memory and not the server's. */}}
@@ -136,13 +164,14 @@ out then would take it back to one pod. So the number of that moment stays, unti
   "journalDirectory" "/journal"
   "cacheDirectory" "/cache"
   "desiredDirectory" "/desired"
-  "pool" (dict "budgetBytes" $sidecar.budget)
+  "pool" (dict "budgetBytes" (include "segue.fleet.poolBudget" .))
   "limits" (dict "fileBytes" $sidecar.largestFile "cacheBytes" $sidecar.cacheSize)
   "tiers" (dict "diskBytes" $sidecar.preparedSize "waitS" (dig "timeouts" "coldStartS" 5 $fleet.server.config))
 -}}
 {{- range $key := list "sources" "trustedKeys" "engines" -}}
 {{- with get $fleet $key }}{{ $_ := set $config $key . }}{{ end -}}
 {{- end -}}
+{{- with $fleet.sharedModels.engines }}{{ $_ := set $config "sharedModels" . }}{{ end -}}
 {{- toYaml (mergeOverwrite (deepCopy $sidecar.config) $config) -}}
 {{- end -}}
 

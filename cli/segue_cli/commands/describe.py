@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from segue_cli.commands.get import Output, OutputOption, resource_name
 from segue_cli.console import print_json, print_yaml, say_line
 from segue_cli.finding import VoiceArgument
+from segue_cli.model_lines import models_line
 from segue_cli.place import Document, Place
 from segue_cli.revisions import ago, clock, figure, short
 
@@ -115,6 +116,8 @@ def _pods(pods: list[Document]) -> Iterator[str]:
             continue
         serving = sum(worker["phase"] == "serving" for worker in pod.get("workers", []))
         yield f"  {pod['name']}: in reach, {serving} workers serving"
+        if pod.get("models"):
+            yield f"    {models_line(pod['models'])}"
         state = pod.get("state")
         if state:
             yield from _on_pod(state, pod.get("lastHour", {}))
@@ -151,7 +154,7 @@ def _on_pod(state: Document, last_hour: Document) -> Iterator[str]:
         progress = revision["progress"]["fraction"]
         percent = f" {progress:.0%}" if 0 < progress < 1 else ""
         why = f": {revision['message'] or revision['reason']}" if revision["message"] or revision["reason"] else ""
-        size = sum(part["sizeBytes"] for part in revision["parts"])
+        size = sum(part["sizeBytes"] for part in revision["parts"] if not part.get("shared"))
         memory = f", {size / 1e6:.1f} MB" if size else ""
         yield f"    {short(name)} {revision['phase']}{percent}{memory}{why}"
     for name, totals in last_hour.items():

@@ -60,8 +60,8 @@ def _show(found: Listing, *, wide: bool, everywhere: bool) -> None:
         _table(found, wide=wide, everywhere=everywhere)
     else:
         remark("no voices here; put a VoiceModel file into the folder, or apply one to the cluster")
-    for problem in found.problems:
-        remark(problem)
+    for line in (*found.models, *found.problems):
+        remark(line)
 
 
 def _table(found: Listing, *, wide: bool, everywhere: bool) -> None:

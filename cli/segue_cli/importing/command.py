@@ -16,6 +16,7 @@ from segue_cli.importing.document import CannotImport, Outcome, sha256_of, voice
 from segue_cli.importing.pairs import GPT_FOLDER, SOVITS_FOLDER, Epochs
 from segue_cli.importing.report import Imported, as_json, show
 from segue_cli.importing.survey import Candidate, survey
+from segue_cli.shared_models import models_in, write_note
 
 
 def import_voices(
@@ -52,10 +53,15 @@ def import_voices(
             looking_at=looking_at,
         )
     voices = _planned(found.candidates, out) if dry_run else _written(found.candidates, out, root=root, force=force)
+    models = models_in(root)
+    if voices and models is not None and not dry_run:
+        write_note(out, models)
     if json:
         print_json(as_json(voices, found))
     else:
         show(voices, found)
+        if models is not None:
+            say_line(next(models.lines))
         _say_next(voices, out, root, pairs=found.pairs)
     if not voices or any(voice.outcome is Outcome.KEPT for voice in voices) or _absent(names, voices):
         raise typer.Exit(EXIT_FAILED)

@@ -24,6 +24,13 @@ def up(
     workers: Annotated[int | None, typer.Option(min=1, max=256, help="Server workers; default: one core less.")] = None,
     state: Annotated[Path | None, typer.Option("--state", help="Where state is kept; default: by the folder.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory for voices, such as 2Gi; default: a quarter.")] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SEGUE_MODELS",
+            help="Folder of GPT-SoVITS, or its pretrained_models; default: where segue import found them.",
+        ),
+    ] = None,
     keys: Annotated[Path | None, typer.Option(help="API keys file; without it everybody may speak.")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="Another name of a voice, NAME=VOICE; repeatable.")] = None,
     references: Annotated[
@@ -65,6 +72,7 @@ def up(
         workers=workers,
         state=state,
         memory=memory,
+        models=models,
         keys_file=keys,
         aliases=dict(_alias(each) for each in alias or ()),
         references=tuple(_references(each) for each in references or ()),

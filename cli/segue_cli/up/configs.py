@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from segue.tls import KeyPairFiles
 from segue_cli.layout import Layout
+from segue_cli.shared_models import ENGINE
 
 FLEET = "default"
 NAMESPACE = "default"
@@ -66,6 +67,8 @@ class Plan:
         operator listens for Alertmanager it shows its figures as well; without either it shows none.
     allow
         URI prefixes that voices may name, beside their own folder.
+    models
+        Folder of the models that all voices of gpt-sovits share.
     own_address
         Where everything but the speech API is listened for.
     pod_name, namespace, fleet
@@ -81,6 +84,7 @@ class Plan:
     sidecar_status_port: int
     pod_uid: str
     budget_bytes: int
+    models: Path | None = None
     workers: int | None = None
     keys_file: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -162,7 +166,9 @@ def write_pod_configs(plan: Plan, *, sidecar_tls: Path) -> None:
 
 def _sidecar(plan: Plan, tls: Path) -> dict[str, Any]:
     layout = plan.layout
+    shared = {"sharedModels": {ENGINE: {"directory": str(plan.models)}}} if plan.models is not None else {}
     return {
+        **shared,
         "pod": {"uid": plan.pod_uid, "name": plan.pod_name, "namespace": plan.namespace, "fleet": plan.fleet},
         "controlListen": f"{plan.own_address}:{plan.control_port}",
         "statusListen": f"{plan.own_address}:{plan.sidecar_status_port}",

@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 
+from segue_cli.model_lines import models_lines
+
 EVENT_WAIT_S = 20.0
 RETRY_S = 0.3
 
@@ -36,6 +38,7 @@ class Reporter:
     socket: Path
     say: Say
     _said_problems: set[str] = field(default_factory=set)
+    _said_models: set[str] = field(default_factory=set)
     _ready: set[str] = field(default_factory=set)
     serving: asyncio.Event = field(default_factory=asyncio.Event)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,6 +64,10 @@ class Reporter:
         return int(found["last"])
 
     def _show_voices(self, found: Mapping[str, Any]) -> None:
+        for line in models_lines(each for each in found["models"] if each["phase"] in ("Ready", "Failed")):
+            if line not in self._said_models:
+                self.say(line)
+                self._said_models.add(line)
         problems = [str(problem["text"]) for problem in found["problems"]]
         for problem in problems:
             if problem not in self._said_problems:

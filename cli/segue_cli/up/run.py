@@ -16,6 +16,7 @@ from typing import Any
 
 from segue_cli.console import say_line
 from segue_cli.layout import Layout, default_state, register, unregister
+from segue_cli.shared_models import ENGINE, VARIABLE, Models, models_of, require_engine, voices_of_engine
 from segue_cli.up import lock
 from segue_cli.up.certificates import ensure_certificates
 from segue_cli.up.configs import Hooks, Plan, PrometheusAccess, ready_file, write_configs
@@ -44,6 +45,7 @@ class Wishes:
     workers: int | None
     state: Path | None
     memory: str | None
+    models: Path | None
     keys_file: Path | None
     aliases: Mapping[str, str]
     allow: Sequence[str]
@@ -81,6 +83,7 @@ def _say(line: str) -> None:
 
 def _plan(wishes: Wishes, layout: Layout) -> Plan:
     budget_bytes = parse_bytes(wishes.memory) if wishes.memory else default_budget_bytes()
+    models = _models(wishes)
     return Plan(
         layout=layout,
         voices=wishes.voices,
@@ -91,7 +94,8 @@ def _plan(wishes: Wishes, layout: Layout) -> Plan:
         sidecar_status_port=free_port(),
         operator_status_port=free_port(),
         pod_uid=_pod_uid(layout),
-        budget_bytes=budget_bytes,
+        budget_bytes=budget_bytes + (models.size_bytes if models is not None else 0),
+        models=models.directory if models is not None else None,
         workers=wishes.workers,
         keys_file=wishes.keys_file,
         aliases=wishes.aliases,
@@ -102,6 +106,22 @@ def _plan(wishes: Wishes, layout: Layout) -> Plan:
         prometheus=wishes.prometheus,
         console=plan_console(wishes, layout) if wishes.console else None,
     )
+
+
+def _models(wishes: Wishes) -> Models | None:
+    """The shared models, where there is or may be somebody who needs them; says which there are."""
+    names = voices_of_engine(wishes.voices)
+    require_engine(names)
+    models = models_of(wishes.voices, named=wishes.models)
+    if models is not None:
+        for line in models.lines:
+            _say(line)
+    elif names:
+        _say(
+            f"{names[0]}{' and others' if names[1:] else ''}: voices of {ENGINE} are prepared with shared models, and "
+            f"nobody says where they are: name their folder with --models or {VARIABLE}, or import with segue import"
+        )
+    return models
 
 
 def _hooks(wished: Hooks) -> Hooks:

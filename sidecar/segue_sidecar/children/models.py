@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segue.engine import PrepareOptions, SharesModels
+from segue.engine import PreparedModels, PrepareOptions, SharesModels
 from segue.errors import WeightsError
 from segue.memory.arena import ArenaPlan
 from segue.memory.voice_view import shared_part
@@ -42,6 +42,7 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         options=job["options"], max_tensor_bytes=job["tensorBytes"], max_total_bytes=job["totalBytes"]
     )
     prepared = engine.prepare_models(root, options)
+    _require_seen(engine, root, prepared)
     if len(prepared.parts) > _MOST:
         raise JobError(
             "TooManyModels", f"the engine shares {len(prepared.parts)} models; at most {_MOST} can be handed on"
@@ -49,3 +50,15 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
     plans = {shared_part(model): ArenaPlan.of(part) for model, part in prepared.parts.items()}
     fill(plans, channel)
     return {"absent": {model: cut(why, most=500) for model, why in prepared.absent.items()}}
+
+
+def _require_seen(engine: SharesModels, root: Path, prepared: PreparedModels) -> None:
+    """Refuse models from places that the engine did not name: nobody would notice that such a file changed."""
+    for model in prepared.parts:
+        files = engine.model_files.get(model, ())
+        if not any((root / file).exists() for file in files):
+            raise JobError(
+                "FilesElsewhere",
+                f"{model} was found below {root}, but not as {' or '.join(files) or 'a file that the engine names'}: "
+                "configure the folder that holds it as that",
+            )

@@ -137,8 +137,25 @@ def test_the_pod_says_who_it_is(rendering: Rendering) -> None:
 def test_the_sidecar_refuses_what_its_limits_are_not_made_for(helm: Helm, tmp_path: Path) -> None:
     gpu = dict(helm.render(TWO_FLEETS).fleets())["gpu"]
     config = sidecar_of(helm.render(TWO_FLEETS), gpu, tmp_path)
-    assert (config.limits.file_bytes, config.pool.budget_bytes) == (1 << 30, 24 << 30)
+    assert (config.limits.file_bytes, config.pool.budget_bytes) == (1 << 30, 26 << 30), "24Gi, and the shared models"
     assert config.limits.voice_bytes == 2 << 30, "what `fleet` says of its file, other fleets take over"
+
+
+def test_shared_models_are_mounted_or_fetched_and_their_memory_is_beside_the_budget(helm: Helm, tmp_path: Path) -> None:
+    rendering = helm.render(TWO_FLEETS)
+    fleets = dict(rendering.fleets())
+    mounted, fetched = (sidecar_of(rendering, fleets[name], tmp_path) for name in ("gpu", "default"))
+    models = mounted.shared_models["gpt-sovits"]
+    assert (models.directory, models.hub, models.options) == (Path("/models/GPT-SoVITS"), None, {"dtype": "bf16"})
+    assert "/models" in mounts(containers(fleets["gpu"])["sidecar"])
+    assert "/models" not in mounts(containers(fleets["gpu"])["server"])
+    assert (hub := fetched.shared_models["gpt-sovits"].hub) is not None
+    assert (hub.repository, hub.revision[:6]) == ("somebody/GPT-SoVITS", "012345")
+    assert "/models" not in mounts(containers(fleets["default"])["sidecar"])
+    limits = {name: containers(each)["sidecar"]["resources"]["limits"]["memory"] for name, each in fleets.items()}
+    gib = 1024
+    assert limits["default"] == f"{gib + 2 * gib + 2 * gib + 512 + 512}Mi", "while all of them are held twice"
+    assert limits["gpu"] == f"{24 * gib + 2 * gib + 2 * gib + gib + 512}Mi"
 
 
 def test_a_cluster_with_ipv6_only_is_listened_in(helm: Helm, tmp_path: Path) -> None:
