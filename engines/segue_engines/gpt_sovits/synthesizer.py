@@ -53,7 +53,7 @@ class GptSovitsSynthesizer:
         capacity: int = CAPACITY,
         max_steps: int = MAX_STEPS,
     ) -> None:
-        self._front_end = front_end
+        self._front_end: TextFrontEnd | None = front_end
         self._max_steps = max_steps
         self._options = dict(voice.options)
         self._reference: Reference = reference_of(voice.parts[REFERENCE])
@@ -84,9 +84,12 @@ class GptSovitsSynthesizer:
         InvalidVoiceModel
             An option of the request that the engine lacks.
         """
+        front_end = self._front_end
+        if front_end is None:
+            raise _closed()
         delivery = delivery_of(self._options, request)
         language = request.language or str(self._options.get("language", "auto"))
-        return GptSovitsRow(self._front_end.read(request.text, language), delivery, self._leave)
+        return GptSovitsRow(front_end.read(request.text, language), delivery, self._leave)
 
     def step(self, rows: Sequence[Row]) -> None:
         """One more token for each row that needs one, and one piece of sound for those that can be heard."""
@@ -98,7 +101,8 @@ class GptSovitsSynthesizer:
         self._sound([row for row in mine if not row.done and row.audible])
 
     def close(self) -> None:
-        """Drop every view into the arena."""
+        """Drop every view into an arena, those of shared models included."""
+        self._front_end = None
         self._batch = None
         self._decoder = None
 
