@@ -20,6 +20,8 @@ from segue_engines.gpt_sovits.parts import GPT, REFERENCE, SOVITS, gpt_part, ref
 from segue_engines.gpt_sovits.reference import NoModels, ReferenceModels, measured_reference
 from segue_engines.gpt_sovits.spoken import TextFrontEnd
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
+from segue_engines.gpt_sovits.text import Polyphones
+from segue_engines.gpt_sovits.text import TextFrontEnd as Texts
 
 
 class GptSovitsEngine:
@@ -29,12 +31,20 @@ class GptSovitsEngine:
     ----------
     front_end
         Who makes phones of texts; the front end of `text`, without RoBERTa, where nobody is given.
+    polyphones
+        Who tells that front end how hanzi are read; pypinyin where nobody is given.
     models
         Who listens to references; nobody where it is None.
     """
 
-    def __init__(self, *, front_end: TextFrontEnd | None = None, models: ReferenceModels | None = None) -> None:
-        self._front_end: TextFrontEnd = front_end or PieceReader()
+    def __init__(
+        self,
+        *,
+        front_end: TextFrontEnd | None = None,
+        polyphones: Polyphones | None = None,
+        models: ReferenceModels | None = None,
+    ) -> None:
+        self._front_end: TextFrontEnd = front_end or PieceReader(texts=Texts(polyphones=polyphones))
         self._models: ReferenceModels = models or NoModels()
 
     @property
