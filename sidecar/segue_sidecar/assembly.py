@@ -143,6 +143,7 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         handover=handover,
         switchboard=switchboard,
         uses=evidence.uses,
+        refresh=lambda: evidence.look(roster),
         idle_s=config.tiers.idle_s,
         on_left=metrics.left,
         staying=shared.residents,

@@ -135,7 +135,7 @@ class TiersSection(_Section):
     loads: int = Field(default=2, ge=1, le=16, description="Voices brought up for requests at a time.")
     wait_s: float = Field(default=5, gt=0, description="How long requests wait: the server's `timeouts.coldStartS`.")
     retry_s: float = Field(
-        default=30, ge=0, description="Pause before a request has a voice tried again that could not be brought up."
+        default=30, ge=1, description="Pause before a request has a voice tried again that could not be brought up."
     )
 
 

@@ -95,6 +95,7 @@ class Evidence:
         self._seen: dict[str, dict[int, Counters]] = {}
         self._closed: dict[str, set[int]] = {}
         self._closed_s = 0
+        self._unsampled = Sample()
 
     # --- taking in --------------------------------------------------------------------------------------------------
 
@@ -105,11 +106,15 @@ class Evidence:
 
     def sample(self, workers: Iterable[Worker], *, now_s: float | None = None) -> Sample:
         """Read every worker's page and add what grew to the bucket of now. Returns what ended, over all revisions."""
-        now_s = time.time() if now_s is None else now_s
-        total = Sample()
-        for worker in workers:
-            self._read(worker, total, now_s=now_s)
+        self.look(workers, now_s=now_s)
+        total, self._unsampled = self._unsampled, Sample()
         return total
+
+    def look(self, workers: Iterable[Worker], *, now_s: float | None = None) -> None:
+        """Take in what grew, for whoever must know now who was asked for; what ended is told by the next sample."""
+        now_s = time.time() if now_s is None else now_s
+        for worker in workers:
+            self._read(worker, self._unsampled, now_s=now_s)
 
     def reopen(self, handle: int) -> None:
         """A revision is offered again under the handle that it had: its rows go on counting where they were."""

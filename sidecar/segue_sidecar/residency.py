@@ -246,9 +246,10 @@ class Residency:
         entry.parts, entry.build = (*filling.parts, *shared), str(result["build"])
 
     async def _wait_for_room(self, entry: RevisionEntry, plan: Sequence[PartRef]) -> None:
-        """Somebody waits for this revision: what makes room for it may still speak for a moment."""
-        if entry.woken:
-            needed = sum(part.size_bytes for part in plan if not self._memory.holds(part.digest))
+        """What makes room for it may still speak for a moment: to prepare it again would take longer."""
+        needed = sum(part.size_bytes for part in plan if not self._memory.holds(part.digest))
+        self._room.make_now(entry, needed)
+        if entry.woken or self._room.is_coming(needed):
             try:
                 await self._rising.make_room(entry, needed)
             except PoolExhausted as error:

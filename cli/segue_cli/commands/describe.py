@@ -92,7 +92,8 @@ def _step(status: Document) -> str:
 
 def _spec(spec: Document, computed: list[str]) -> Iterator[str]:
     yield "Spec:"
-    yield f"  engine {spec['engine']}, fleet {spec['fleet']}, options {spec.get('options') or 'none'}"
+    tier = (spec.get("residency") or {}).get("tier", "hot")
+    yield f"  engine {spec['engine']}, fleet {spec['fleet']}, tier {tier}, options {spec.get('options') or 'none'}"
     files = {f"weights.{name}": source for name, source in spec["weights"].items()}
     if spec.get("reference"):
         files["reference"] = spec["reference"]

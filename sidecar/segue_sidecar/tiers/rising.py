@@ -111,18 +111,16 @@ class Rising:
         waiting = self._waiting.setdefault(str(name), _Waiting(0.0))
         waiting.wanted_s = time.monotonic()
         waiting.workers[worker.id] = worker
-        self._see_to(str(name))
+        self.advance()
 
     def wake(self, entry: RevisionEntry, *, commanded: bool = False) -> None:
         """Bring a revision that rests up; one that rises already goes on."""
-        if not entry.rests:
-            return
-        self._begin(entry, commanded=commanded)
-        self._books.move(entry, RevisionPhase.QUEUED, reason="Wanted")
-        self.advance()
+        if entry.rests:
+            self._begin(entry, reason="Wanted", commanded=commanded)
+            self.advance()
 
     def look(self) -> None:
-        """Go on with whatever somebody waits for. Call it when anything changed."""
+        """Queue whatever somebody waits for and nobody brings up. Called whenever anything changed."""
         for name in list(self._waiting):
             self._see_to(name)
 
@@ -133,7 +131,7 @@ class Rising:
             self._refuse(name, "NoRevision", "no revision of it is active on this pod")
         elif entry.rests:
             if time.monotonic() - self._waiting[name].wanted_s <= self._policy.wait_s:
-                self.wake(entry)
+                self._begin(entry, reason="Wanted")
             else:
                 del self._waiting[name]
         elif entry.phase is RevisionPhase.READY:
@@ -145,15 +143,14 @@ class Rising:
     def _try_again_or_refuse(self, name: str, entry: RevisionEntry) -> None:
         failed_s_ago = (time.time_ns() - entry.since_ns) / 1e9
         if failed_s_ago >= self._policy.retry_s:
-            self._begin(entry, commanded=False)
-            self._books.move(entry, RevisionPhase.QUEUED, reason="TriedAgain", message=entry.message)
-            self.advance()
+            self._begin(entry, reason="TriedAgain")
         else:
             self._refuse(name, entry.reason, entry.message, retry_after_s=self._policy.retry_s - failed_s_ago)
 
-    def _begin(self, entry: RevisionEntry, *, commanded: bool) -> None:
+    def _begin(self, entry: RevisionEntry, *, reason: str, commanded: bool = False) -> None:
         entry.woken, entry.commanded = True, commanded
         self._attempts[entry.owner] = _Attempt(time.monotonic())
+        self._books.move(entry, RevisionPhase.QUEUED, reason=reason, message=entry.message)
 
     # --- the way up -------------------------------------------------------------------------------------------------
 
@@ -299,7 +296,7 @@ class Rising:
         if self._attempts.pop(entry.owner, None) is not None:
             self._told.stayed_down("Failed")
         entry.woken = False
-        self.look()
+        self.advance()
 
     def _speak(self, voice: VoiceEntry) -> None:
         if not self._switchboard.says(voice) and self._switchboard.can_say(voice):

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Uses = Callable[[str, str], tuple[float, float]]
 """Voice and revision to (decayed uses, monotonic seconds of the last one)."""
 
-_STAYS_AT_LEAST_S = 0.5
+_STAYS_AT_LEAST_S = 0.25
 """All that waited for the voice are let in within this time, in every worker."""
 _STAYS_UNUSED_S = 10.0
 """Whoever asked for it has left."""
@@ -53,6 +53,7 @@ class Room:
         handover: Handover,
         switchboard: Switchboard,
         uses: Uses,
+        refresh: Callable[[], None],
         idle_s: float,
         on_left: Callable[[str], None],
         staying: Callable[[], Iterable[Resident]] = tuple,
@@ -61,6 +62,8 @@ class Room:
 
         Parameters
         ----------
+        refresh
+            Brings `uses` up to date.
         idle_s
             See the configuration.
         on_left
@@ -73,6 +76,7 @@ class Room:
         self._handover = handover
         self._switchboard = switchboard
         self._uses = uses
+        self._refresh = refresh
         self._idle_s = idle_s
         self._on_left = on_left
         self._staying = staying
@@ -95,6 +99,10 @@ class Room:
             return True
         return self._missing(needed_bytes) > 0 and bool(self._choose(needed_bytes, for_request=entry.for_request))
 
+    def is_coming(self, needed_bytes: int) -> bool:
+        """Whether there is room, or will be as soon as those who were let go are gone."""
+        return self._missing(needed_bytes) <= 0
+
     async def make(self, entry: RevisionEntry, needed_bytes: int, *, patience_s: float) -> None:
         """Make room and wait until it is free. It is, when this returns: take it before anything is awaited.
 
@@ -105,6 +113,8 @@ class Room:
         """
         ends_s = time.monotonic() + patience_s
         while True:
+            if self._missing(needed_bytes) > 0:
+                self._refresh()
             self.make_now(entry, needed_bytes)
             if self._memory.usage().free_bytes >= needed_bytes:
                 return

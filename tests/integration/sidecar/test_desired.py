@@ -27,7 +27,7 @@ from tests.support.sidecar import (
 
 from segue.desired import DesiredEntry, data_key
 from segue.errors import StaleFence
-from segue.wire import Fence, PointerRequest, RevisionPhase, RevisionRequest, StateDocument, WatchTerms
+from segue.wire import Fence, PointerRequest, RevisionPhase, RevisionRequest, StateDocument, Tier, WatchTerms
 from segue_operator.config import KubernetesConfig
 from segue_sidecar.config import Config
 
@@ -327,5 +327,28 @@ def test_a_restart_takes_over_what_is_there_and_an_operator_goes_on_from_it() ->
                 assert (await voice_of(client)).fence == str(fence)
                 request = PointerRequest(active=stable.revision)
                 await client.set_pointer(VOICE, request, fence=world.fence(), voice_uid=UID)
+
+    asyncio.run(story())
+
+
+def test_a_cold_voice_of_the_set_is_known_and_loaded_by_nobody_but_its_first_request() -> None:
+    async def story() -> None:
+        async with running(workers=0) as (world, _):
+            hot, cold = entry(world, 1), entry(world, 2, voice="default/rare")
+            request = cold.request.model_copy(update={"tier": Tier.COLD})
+            cold = cold.model_copy(update={"request": request})
+            show(mount_of(world), hot, cold)
+            await restarted(world)
+            worker = world.start_worker("w0", asked=True)
+            async with world.client() as client:
+                state = await until(client, lambda state: active(state) == hot.revision and active(state, cold.voice))
+                assert state.voices[cold.voice].revisions[cold.revision].phase is RevisionPhase.COLD
+                assert state.desired is not None
+                assert state.desired.missing == ()
+                await eventually(lambda: readiness(world)[0], what="the pod to be ready")
+                await eventually(lambda: worker.events("serving"), what="the worker to serve")
+                worker.say(f"ask {cold.voice}")
+                await eventually(lambda: worker.events("spoke"), what="the cold voice to speak")
+                assert worker.events("spoke")[0]["revision"] == cold.revision
 
     asyncio.run(story())
