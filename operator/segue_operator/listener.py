@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from segue.errors import SegueError
+from segue.exposition import exposition
 from segue_operator.api import ApiServer
 
 KEEP_ALIVE_S = 10
@@ -44,7 +45,7 @@ def make_plain_app(
         return JSONResponse({"ready": not missing, "waitingFor": missing}, status_code=503 if missing else 200)
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await exposition(registry), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics), *routes],
