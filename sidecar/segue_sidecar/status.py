@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from segue.exposition import exposition
 from segue_sidecar.metrics import Metrics
 
 
@@ -27,6 +28,6 @@ def make_status_app(*, metrics: Metrics, waiting_for: Callable[[], list[str]]) -
         return JSONResponse({"ready": not missing, "waitingFor": missing}, status_code=503 if missing else 200)
 
     async def show(_request: Request) -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await exposition(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show)])

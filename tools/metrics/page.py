@@ -22,7 +22,8 @@ UNITS = {
 """By how a name ends, as Prometheus' naming rules have it; everything else is a count."""
 
 BOUNDS = {
-    "voice": "`namespace/name` of a voice that exists; the server tells 500 and adds the others up as `other`",
+    "voice": "`namespace/name` of a voice that exists; the server tells those of which a worker has a revision, "
+    "1,000 at most, and adds the others up as `other`",
     "revision": "first ten digits; gone with the revision (the server adds it up as `past`)",
     "outcome": "how something ended, one of a list in the code",
     "class": "2xx, 4xx, 5xx",

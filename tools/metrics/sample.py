@@ -50,7 +50,7 @@ def server_text() -> str:
     key = RevisionKey(VOICE, REVISION)
     counts = Counter({cell: 1 for cell in WorkerCell if cell >= WorkerCell.BUSY_NS})
     totals = Totals(
-        revisions={key: _busy_counters(), RevisionKey(VOICE, "gone"): _busy_counters()},
+        revisions={key: busy_counters(), RevisionKey(VOICE, "gone"): busy_counters()},
         resident={key},
         died=Counter({key: 1}),
         counts=counts,
@@ -89,7 +89,7 @@ def sidecar_text() -> str:
         metrics.stayed_down("PoolFull")
         metrics.left("idle")
         try:
-            return metrics.text().decode()
+            return generate_latest(metrics.registry).decode()
         finally:
             memory.close()
 
@@ -128,7 +128,7 @@ def operator_text() -> str:
     return generate_latest(registry).decode()
 
 
-def _busy_counters() -> Counters:
+def busy_counters() -> Counters:
     """One of everything, and one more that has not ended."""
     _, *others = Counters().cells
     return Counters((3, *(1 for _ in others)))

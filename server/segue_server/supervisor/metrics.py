@@ -1,12 +1,13 @@
 """The server's numbers in Prometheus' words.
 
-Labels are bounded: revisions that no worker has any more are added up as `past`, voices beyond the first
-`MAX_VOICES` as `other`.
+Labels are bounded: revisions that no worker has any more are added up as `past`, voices of which no worker has any,
+and those beyond the first `MAX_VOICES`, as `other`. A worker has room for 1,024 revisions, and what is told of one
+takes some 4 KB. What is over is told as a sum alone, without histograms: no rate may look at it anyhow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -19,9 +20,13 @@ from segue_server.supervisor.ledger import RevisionKey
 from segue_server.supervisor.totals import Totals
 from segue_server.supervisor.usage import Usage
 
-MAX_VOICES = 500
+MAX_VOICES = 1000
 PAST = "past"
 OTHER = "other"
+SHOWN_DIGITS = 10
+FIRST_AUDIO_BOUNDS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LATENCY_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
+"""Those of `BUCKETS_S` that are told: two thirds of all that a server tells are buckets."""
 
 _ROW_COUNTERS = (
     ("segue_shielded", "Failures that another revision answered before the listener noticed.", RowCell.SHIELDED),
@@ -92,25 +97,29 @@ class Snapshot(Collector):
         flying = GaugeMetricFamily("segue_in_flight", "Rows that the engine has.", labels=labels)
         latency = HistogramMetricFamily("segue_latency_seconds", "From admission to the last sample.", labels=labels)
         first = HistogramMetricFamily("segue_first_audio_seconds", "From admission to first samples.", labels=labels)
-        lost = bounded_counts(self._totals.died, rows=self._rows)
+        lost = bounded_counts(self._totals.died, current=self._totals.resident)
         for key, counters in self._rows.items():
             names = [key.voice, key.revision]
             for outcome in Outcome:
-                requests.add_metric([*names, outcome.name.lower()], counters[RowCell(outcome)])
+                if key.revision != PAST or counters[RowCell(outcome)]:  # nobody waits for the first of what is over
+                    requests.add_metric([*names, outcome.name.lower()], counters[RowCell(outcome)])
+            audio.add_metric(names, counters[RowCell.AUDIO_MS] / 1000)
+            if key.revision == PAST:
+                continue
             mirrors.add_metric([*names, "success"], counters[RowCell.MIRROR_SUCCESSES])
             mirrors.add_metric([*names, "error"], counters[RowCell.MIRROR_ERRORS])
-            audio.add_metric(names, counters[RowCell.AUDIO_MS] / 1000)
             busy.add_metric(names, counters[RowCell.BUSY_US] / 1e6)
             flying.add_metric(names, max(0, counters.in_flight - lost.get(key, 0)))
-            _add(latency, names, counters.latency)
-            _add(first, names, counters.first_audio)
+            _add(latency, names, counters.latency, bounds_s=LATENCY_BOUNDS_S)
+            _add(first, names, counters.first_audio, bounds_s=FIRST_AUDIO_BOUNDS_S)
         for died, count in lost.items():
             requests.add_metric([died.voice, died.revision, "died"], count)
         yield from (requests, mirrors, audio, busy, flying, latency, first)
         for name, text, cell in _ROW_COUNTERS:
             family = CounterMetricFamily(name, text, labels=labels)
             for key, counters in self._rows.items():
-                family.add_metric([key.voice, key.revision], counters[cell])
+                if key.revision != PAST:
+                    family.add_metric([key.voice, key.revision], counters[cell])
             yield family
 
     def _per_server(self) -> Iterator[Metric]:
@@ -162,31 +171,40 @@ class Snapshot(Collector):
 
 def bounded(rows: Iterable[tuple[RevisionKey, Counters]], *, current: Set[RevisionKey]) -> dict[RevisionKey, Counters]:
     """Add up what should not have labels of its own; the revisions that stay get their first ten digits."""
-    voices: set[str] = set()
+    label_of = _labels(current)
     found: dict[RevisionKey, Counters] = {}
     for key, counters in rows:
-        if len(voices) < MAX_VOICES:
-            voices.add(key.voice)
-        voice = key.voice if key.voice in voices else OTHER
-        label = RevisionKey(voice, key.revision[:10] if key in current else PAST)
+        label = label_of(key)
         found[label] = found.get(label, Counters()) + counters
     return found
 
 
-def bounded_counts(counts: dict[RevisionKey, int], *, rows: dict[RevisionKey, Counters]) -> dict[RevisionKey, int]:
-    """The same for plain counts, with the labels that `rows` have."""
+def bounded_counts(counts: Mapping[RevisionKey, int], *, current: Set[RevisionKey]) -> dict[RevisionKey, int]:
+    """The same for plain counts."""
+    label_of = _labels(current)
     found: dict[RevisionKey, int] = {}
     for key, count in counts.items():
-        label = RevisionKey(key.voice, key.revision[:10])
-        if label not in rows:
-            label = RevisionKey(key.voice if RevisionKey(key.voice, PAST) in rows else OTHER, PAST)
+        label = label_of(key)
         found[label] = found.get(label, 0) + count
     return found
 
 
-def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
-    bounds = [*map(str, BUCKETS_S), "+Inf"]
-    family.add_metric(labels, _cumulative(bounds, histogram.counts), histogram.sum_s)
+def _labels(current: Set[RevisionKey]) -> Callable[[RevisionKey], RevisionKey]:
+    """Under which labels a revision is told, where these are with some worker."""
+    voices = set(sorted({key.voice for key in current})[:MAX_VOICES])
+
+    def label_of(key: RevisionKey) -> RevisionKey:
+        if key.voice not in voices:
+            return RevisionKey(OTHER, PAST)
+        return RevisionKey(key.voice, key.revision[:SHOWN_DIGITS] if key in current else PAST)
+
+    return label_of
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram, *, bounds_s: Sequence[float]) -> None:
+    told = {*map(str, bounds_s), "+Inf"}
+    buckets = _cumulative([*map(str, BUCKETS_S), "+Inf"], histogram.counts)
+    family.add_metric(labels, [bucket for bucket in buckets if bucket[0] in told], histogram.sum_s)
 
 
 def _cumulative(bounds: Sequence[str], counts: Sequence[int]) -> list[tuple[str, float]]:

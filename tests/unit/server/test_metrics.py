@@ -9,11 +9,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from segue.memory.stats import StatsPage, create_stats_memfd
-from segue.memory.stats_layout import ROWS, Outcome
+from segue.memory.stats_layout import BUCKETS_S, ROWS, Outcome
 from segue.memory.stats_reader import Counters, StatsReader
 from segue_server.channel import Report
 from segue_server.supervisor.ledger import Ledger, RevisionKey
-from segue_server.supervisor.metrics import MAX_VOICES, PAST, Snapshot, bounded
+from segue_server.supervisor.metrics import (
+    FIRST_AUDIO_BOUNDS_S,
+    LATENCY_BOUNDS_S,
+    MAX_VOICES,
+    OTHER,
+    PAST,
+    Snapshot,
+    bounded,
+)
 from segue_server.supervisor.totals import Totals
 from segue_server.supervisor.usage import Usage, usage_of
 
@@ -64,17 +72,42 @@ def test_revisions_that_nobody_has_any_more_share_a_label() -> None:
 
 
 def test_voices_beyond_the_bound_share_a_label() -> None:
-    one = Counters()
-    rows = [(RevisionKey(f"v{number}", "r"), one) for number in range(MAX_VOICES + 50)]
-    assert len({key.voice for key in bounded(rows, current=set())}) == MAX_VOICES + 1
+    one = counters(Outcome.SUCCESS)
+    rows = [(RevisionKey(f"v{number:04d}", f"{number:04d}" * 16), one) for number in range(MAX_VOICES + 50)]
+    found = bounded(rows, current={key for key, _ in rows})
+    assert len(found) == MAX_VOICES + 1
+    assert found[RevisionKey(OTHER, PAST)].successes == 50
+
+
+def test_a_voice_of_which_nobody_has_a_revision_has_no_label() -> None:
+    here, gone = RevisionKey("v", "1" * 64), RevisionKey("deleted", "2" * 64)
+    rows = [(here, counters(Outcome.SUCCESS)), (gone, counters(Outcome.SUCCESS, Outcome.SUCCESS))]
+    found = bounded(rows, current={here})
+    assert {key: found[key].successes for key in found} == {
+        RevisionKey("v", "1" * 10): 1,
+        RevisionKey(OTHER, PAST): 2,
+    }
+    totals = Totals(revisions=dict(rows), resident={here})
+    told = scraped(totals)
+    assert not [labels for _, labels in told if ("voice", "deleted") in labels]
+    assert told["segue_requests_total", (("outcome", "success"), ("revision", PAST), ("voice", OTHER))] == 2
+
+
+def test_what_is_past_is_told_as_a_sum_alone() -> None:
+    here, old = RevisionKey("v", "1" * 64), RevisionKey("v", "2" * 64)
+    totals = Totals(revisions={here: counters(Outcome.SUCCESS), old: counters(Outcome.SUCCESS)}, resident={here})
+    names = {name for name, labels in scraped(totals) if ("revision", PAST) in labels}
+    assert names == {"segue_requests_total", "segue_audio_seconds_total"}
 
 
 def test_rows_of_dead_workers_are_told_as_died() -> None:
     key = RevisionKey("v", "a" * 64)
-    totals = Totals(revisions={key: counters(Outcome.SUCCESS)})
+    totals = Totals(revisions={key: counters(Outcome.SUCCESS)}, resident={key})
     totals.died[key] += 2
+    totals.died[RevisionKey("v", "b" * 64)] += 3
     found = scraped(totals)
-    assert found["segue_requests_total", (("outcome", "died"), ("revision", PAST), ("voice", "v"))] == 2
+    assert found["segue_requests_total", (("outcome", "died"), ("revision", "a" * 10), ("voice", "v"))] == 2
+    assert found["segue_requests_total", (("outcome", "died"), ("revision", PAST), ("voice", "v"))] == 3
 
 
 def test_rows_of_dead_workers_are_in_no_engine_any_more() -> None:
@@ -134,3 +167,24 @@ def test_the_name_of_a_process_may_hold_anything(tmp_path: Path) -> None:
     (folder / "status").write_text("Name:\tx\nRssAnon:\t     12 kB\nRssFile:\t 3 kB\nRssShmem:\t 4 kB\n")
     usage = usage_of(7, proc=tmp_path)
     assert usage == Usage(cpu_s=200 / os.sysconf("SC_CLK_TCK"), private_bytes=12 << 10, shared_bytes=7 << 10)
+
+
+def test_buckets_that_are_told_hold_what_those_left_out_held() -> None:
+    assert set(FIRST_AUDIO_BOUNDS_S) | set(LATENCY_BOUNDS_S) <= set(BUCKETS_S)
+    key = RevisionKey("v", "a" * 64)
+    page = StatsPage(create_stats_memfd())
+    for delay_s in (0.001, 0.3, 15.0):
+        page.row(1).first_audio(delay_s)
+    fd = page.export()
+    reader = StatsReader(fd)
+    found = scraped(Totals(revisions={key: reader.rows()[1].counters}, resident={key}))
+    buckets = {
+        dict(labels)["le"]: value
+        for (name, labels), value in found.items()
+        if name == "segue_first_audio_seconds_bucket"
+    }
+    assert list(buckets) == [*map(str, FIRST_AUDIO_BOUNDS_S), "+Inf"]
+    assert (buckets["0.025"], buckets["0.5"], buckets["10.0"], buckets["+Inf"]) == (1, 2, 2, 3)
+    reader.close()
+    page.close()
+    os.close(fd)
