@@ -15,6 +15,8 @@ from tests.support.browser import shoot
 from tests.support.console import FakeSource, rolling, voice_document
 from tests.support.served_console import LONG, TOKEN, ServedConsole, troubled
 
+from segue_operator.console.source import Whereabouts
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 VOICES = 400
@@ -87,6 +89,16 @@ def test_an_empty_operator_says_how_to_begin(served: ServedConsole, visit: Open)
     page = visit(served.start().url)
     expect(page.locator("#none")).to_contain_text("There are no voices yet")
     expect(page.locator("#overview")).to_contain_text("No pod is known")
+
+
+def test_a_replica_that_stands_by_says_how_to_reach_the_leader(trouble: ServedConsole, visit: Open) -> None:
+    leader = "segue-system/segue-operator-5c8d-x2v"
+    trouble.source.where = Whereabouts(adapter="kubernetes", leading=False, leader=leader, command="kubectl segue")
+    page = visit(f"{trouble.url}#default/failed")
+    expect(page.locator("#d-pods")).to_contain_text("kubectl -n segue-system port-forward pod/segue-operator-5c8d-x2v")
+    expect(page.locator("#where")).to_have_text("cluster; this operator stands by")
+    page.get_by_text("The same on the command line").click()
+    expect(page.get_by_text("kubectl segue retry default/failed")).to_be_visible()
 
 
 def test_search_and_filters_narrow_the_list(trouble: ServedConsole, visit: Open) -> None:

@@ -29,9 +29,9 @@ export function elsewhere() {
   if (!state.about || state.about.leading) return null;
   const { leader } = state.about;
   if (!leader) return h("p", { class: "banner waits" }, t("where.nobody"));
-  const pod = leader.split("_")[0];
-  const port = location.port || "8090";
-  return h("div", { class: "banner waits" }, h("p", {}, t("where.other", { leader: pod })), command(`kubectl -n NAMESPACE port-forward pod/${pod} ${port}:8090`));
+  const [namespace, pod] = leader.split("/");
+  const line = `kubectl -n ${namespace} port-forward pod/${pod} ${state.about.port}`;
+  return h("div", { class: "banner waits" }, h("p", {}, t("where.other", { leader: pod })), command(line));
 }
 
 function problems() {
