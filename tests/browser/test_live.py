@@ -132,6 +132,19 @@ def test_a_rollout_is_watched_heard_approved_and_taken_back(running: Running, vi
     assert "segue.dev/rollback" in (running.voices / "narrator.yaml").read_text(encoding="utf-8")
 
 
+def test_a_version_that_is_refused_shows_the_figures_that_speak_against_it(running: Running, visit: Open) -> None:
+    page = visit(f"{running.up['console']}#default/narrator", locale="zh-CN", color_scheme="dark")
+    expect(page.locator("#d-state h3")).to_be_visible(timeout=LIVE_MS)
+    roll(running, "broken")
+    failing = page.locator("#d-figures tbody tr.fail")
+    expect(failing.filter(has_text="textMatch").first).to_contain_text("未通过", timeout=LIVE_MS)
+    expect(page.locator("#d-state h3")).to_have_text("已撤回", timeout=LIVE_MS)
+    expect(page.locator("#d-versions li.bad").first).to_contain_text("VerificationFailed")
+    expect(page.locator("#d-figures tbody tr").first).to_have_class("fail")
+    page.evaluate("scrollTo(0, 0)")
+    shoot(page, "console-refused")
+
+
 def watch_phases(page: Page) -> Any:
     """Note every state that the page shows from now on."""
     page.evaluate(
@@ -189,6 +202,7 @@ def test_the_overview_shows_the_pool_and_who_is_asked_for(running: Running, visi
     expect(page.locator("#overview meter").first).to_be_visible(timeout=LIVE_MS)
     expect(page.locator("#overview")).to_contain_text("1 of 1 workers serve")
     expect(page.locator("#o-ranking tbody tr").first).to_contain_text("narrator", timeout=LIVE_MS)
+    shoot(page, "console-overview")
 
 
 def test_what_up_prints_leads_to_the_page_and_to_the_token(running: Running) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 from tests.browser.conftest import Open
-from tests.support.browser import shoot
 from tests.support.console import FakeSource, rolling, voice_document
 from tests.support.served_console import LONG, TOKEN, ServedConsole, troubled
+
+from segue_operator.console.source import Whereabouts
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -49,9 +50,8 @@ def test_what_goes_wrong_is_on_top_and_everything_says_what_to_do(trouble: Serve
     codes = page.locator("#list .code").all_inner_texts()
     assert codes[:3] == ["Cannot be used", "Failed", "Rolling back"]
     assert codes[-1] == "Serving"
-    expect(page.locator("#overview .banner.bad")).to_contain_text("3 voices are not as they should be")
+    expect(page.locator("#overview .banner.bad")).to_contain_text("not as they should be: 3")
     expect(page.locator("#overview")).to_contain_text("voices/calm.yaml:7: spec.watch: is no duration")
-    shoot(page, "console-overview")
     page.get_by_role("link", name="failed", exact=False).first.click()
     expect(page.locator("#d-state")).to_contain_text("What to do: Look at the figures, mend the weights, or try again.")
     first = page.locator("#d-figures tbody tr").first
@@ -59,7 +59,6 @@ def test_what_goes_wrong_is_on_top_and_everything_says_what_to_do(trouble: Serve
     expect(first).to_contain_text("fails")
     page.get_by_text("The same on the command line").click()
     expect(page.get_by_text("segue retry failed")).to_be_visible()
-    shoot(page, "console-failed")
 
 
 def test_voices_come_change_and_go_without_a_reload(trouble: ServedConsole, visit: Open) -> None:
@@ -87,6 +86,16 @@ def test_an_empty_operator_says_how_to_begin(served: ServedConsole, visit: Open)
     page = visit(served.start().url)
     expect(page.locator("#none")).to_contain_text("There are no voices yet")
     expect(page.locator("#overview")).to_contain_text("No pod is known")
+
+
+def test_a_replica_that_stands_by_says_how_to_reach_the_leader(trouble: ServedConsole, visit: Open) -> None:
+    leader = "segue-system/segue-operator-5c8d-x2v"
+    trouble.source.where = Whereabouts(adapter="kubernetes", leading=False, leader=leader, command="kubectl segue")
+    page = visit(f"{trouble.url}#default/failed")
+    expect(page.locator("#d-pods")).to_contain_text("kubectl -n segue-system port-forward pod/segue-operator-5c8d-x2v")
+    expect(page.locator("#where")).to_have_text("cluster; this operator stands by")
+    page.get_by_text("The same on the command line").click()
+    expect(page.get_by_text("kubectl segue retry default/failed")).to_be_visible()
 
 
 def test_search_and_filters_narrow_the_list(trouble: ServedConsole, visit: Open) -> None:

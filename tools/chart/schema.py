@@ -41,6 +41,7 @@ OWNED: dict[str, tuple[str, ...]] = {
         "fleets",
         "hooks",
         "prometheus",
+        "console",
         "lease.name",
         "lease.namespace",
         "lease.identity",

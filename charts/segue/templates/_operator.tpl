@@ -55,7 +55,23 @@
 {{- $_ := set $config "prometheus" $prometheus -}}
 {{- end -}}
 {{- end -}}
+{{- with include "segue.operator.console" . | fromYaml }}{{ $_ := set $config "console" . }}{{ end -}}
 {{- toYaml (mergeOverwrite (dict "logFormat" "json") (deepCopy $operator.config) $config) -}}
+{{- end -}}
+
+{{/* The console's section of it; empty: none is served. */}}
+{{- define "segue.operator.console" -}}
+{{- $console := .Values.operator.console -}}
+{{- if $console.enabled -}}
+{{- $section := dict "listen" (printf "127.0.0.1:%d" (int $console.port)) -}}
+{{- if $console.tokenSecret.name }}{{ $_ := set $section "tokenFile" (printf "/console/%s" $console.tokenSecret.key) }}{{ end -}}
+{{- if $console.listening -}}
+{{- $ports := dict -}}
+{{- range $name, $fleet := include "segue.fleets" . | fromYaml }}{{ $_ := set $ports $name (int $fleet.server.port) }}{{ end -}}
+{{- $_ := set $section "speech" (dict "ports" $ports) -}}
+{{- end -}}
+{{- toYaml $section -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The Secrets that it mounts besides its certificate, as {NAME: {secret, path}}. */}}
@@ -64,6 +80,9 @@
 {{- $secrets := dict "tls" (dict "secret" (include "segue.operator.tlsSecret" .) "path" "/tls") -}}
 {{- if $operator.hooks.enabled -}}
 {{- $_ := set $secrets "hooks" (dict "secret" $operator.hooks.tokenSecret.name "path" "/hooks") -}}
+{{- end -}}
+{{- if and $operator.console.enabled $operator.console.tokenSecret.name -}}
+{{- $_ := set $secrets "console" (dict "secret" $operator.console.tokenSecret.name "path" "/console") -}}
 {{- end -}}
 {{- if and $operator.prometheus.url $operator.prometheus.tokenSecret.name -}}
 {{- $_ := set $secrets "prometheus-token" (dict "secret" $operator.prometheus.tokenSecret.name "path" "/prometheus-token") -}}

@@ -64,7 +64,8 @@ def build_console(
     """Put it together."""
     speech = config.speech
     gate = Gate(TokenFile(config.token_file) if config.token_file is not None else None)
-    about = {"canAct": gate.token is not None, "canListen": speech is not None}
+    port = int(config.listen.rpartition(":")[2])
+    about = {"canAct": gate.token is not None, "canListen": speech is not None, "port": port}
     return Console(
         source=source,
         editor=editor,

@@ -76,7 +76,7 @@ def _at_rest(voice: Mapping[str, Any], status: Mapping[str, Any], reason: str) -
     if _is(status, "Stalled", "True"):
         return Level.BAD, "Stalled"
     if status.get("activeRevision") is None:
-        return (Level.WAITS, reason) if reason in WAITS_FOR_SOMETHING else (Level.WAITS, "NoVersion")
+        return Level.WAITS, _why_no_version(voice, reason)
     if _is(status, "Ready", "False") and _reason(status, "Ready") == "NotServed":
         return Level.BAD, "NotServed"
     if _is(status, "Promoted", "False") and _reason(status, "Promoted") == "RolledBack":
@@ -84,6 +84,12 @@ def _at_rest(voice: Mapping[str, Any], status: Mapping[str, Any], reason: str) -
     if reason in WAITS_FOR_SOMETHING:
         return Level.WAITS, reason
     return (Level.WAITS, "Paused") if is_paused(voice) else (Level.QUIET, "Serving")
+
+
+def _why_no_version(voice: Mapping[str, Any], reason: str) -> str:
+    if reason in WAITS_FOR_SOMETHING:
+        return reason
+    return "Paused" if is_paused(voice) else "NoVersion"
 
 
 def is_paused(voice: Mapping[str, Any]) -> bool:

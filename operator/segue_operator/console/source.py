@@ -28,7 +28,7 @@ class Whereabouts:
     leading
         Whether it leads: only the leader asks pods anything.
     leader
-        Who leads, as far as it is known; empty: nobody, or unknown.
+        `NAMESPACE/POD` of whoever leads, as far as it is known; empty: nobody, or unknown.
     command
         How the command line is called here: `segue` or `kubectl segue`.
     """

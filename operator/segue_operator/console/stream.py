@@ -8,6 +8,7 @@ called.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from segue_operator.console.detail import detail_of, fingerprint
 from segue_operator.console.news import News
 from segue_operator.console.rows import Rows
 from segue_operator.console.source import Source
+from segue_operator.fleet.pod import Pod
 
 TICK_S = 0.5
 COMFORT_S = 15.0
@@ -151,29 +153,28 @@ class _Page:
 
 
 def pods_json(source: Source, news: News) -> dict[str, Any]:
-    """Pods with their pools, the fullest first, and how many are left out."""
+    """Pods with their pools, those out of reach and the fullest first, and how many are left out."""
     pods = list(source.pods())
-    shown = []
-    for pod in pods:
-        said = news.pods.get(pod.uid)
-        pool = said.pool if said is not None and pod.identity is not None else None
-        used = pool.used_bytes / pool.budget_bytes if pool is not None and pool.budget_bytes else 0.0
-        entry: dict[str, Any] = {
-            "name": pod.name,
-            "namespace": pod.record.fleet.namespace,
-            "fleet": pod.record.fleet.name,
-            "inReach": pod.identity is not None,
-            "ready": pod.record.facts.ready,
-            "voices": len(pod.voices),
-        }
-        if said is not None and pool is not None:
-            entry |= {
-                "budget": pool.budget_bytes,
-                "used": pool.used_bytes,
-                "peak": pool.peak_bytes,
-                "workers": said.workers,
-                "serving": said.serving,
-            }
-        shown.append((pod.identity is not None, -used, pod.name, entry))
-    shown.sort(key=lambda each: each[:3])
-    return {"pods": [entry for *_, entry in shown[:PODS_SHOWN]], "omitted": max(0, len(pods) - PODS_SHOWN)}
+    shown = heapq.nsmallest(PODS_SHOWN, pods, key=lambda pod: (pod.identity is not None, -_fill(pod, news), pod.name))
+    return {"pods": [_pod_json(pod, news) for pod in shown], "omitted": len(pods) - len(shown)}
+
+
+def _fill(pod: Pod, news: News) -> float:
+    said = news.pods.get(pod.uid)
+    return said.pool.used_bytes / said.pool.budget_bytes if said is not None and said.pool.budget_bytes else 0.0
+
+
+def _pod_json(pod: Pod, news: News) -> dict[str, Any]:
+    said = news.pods.get(pod.uid) if pod.identity is not None else None
+    entry: dict[str, Any] = {
+        "name": pod.name,
+        "namespace": pod.record.fleet.namespace,
+        "fleet": pod.record.fleet.name,
+        "inReach": pod.identity is not None,
+        "ready": pod.record.facts.ready,
+        "voices": len(pod.voices),
+    }
+    if said is not None:
+        pool = {"budget": said.pool.budget_bytes, "used": said.pool.used_bytes, "peak": said.pool.peak_bytes}
+        entry |= {**pool, "workers": said.workers, "serving": said.serving}
+    return entry

@@ -306,7 +306,7 @@ class Operator:
             api=self._api,
             cluster=self._cluster,
             fleet=lambda: self._tenure.fleet if self._tenure is not None else None,
-            leader=lambda: self._election.holder,
+            leader=self._leader,
             select=self._fleets.of_voice,
             ring=ring,
             publish=self._publish,
@@ -314,6 +314,11 @@ class Operator:
         ranking = Ranking(prometheus=triggers.client.vector if triggers.client is not None else None)
         console = build_console(config, source=source, editor=source, news=self._news, ranking=ranking)
         return open_console(console, config)
+
+    def _leader(self) -> str:
+        """NAMESPACE/POD of whoever leads; empty where that is not known. An identity begins with its pod's name."""
+        pod = self._election.holder.partition("_")[0]
+        return f"{self._config.lease.namespace}/{pod}" if pod else ""
 
     def _say_ready(self, address: str, console: ServedConsole | None) -> None:
         if self._config.ready_file is not None:

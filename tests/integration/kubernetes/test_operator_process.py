@@ -101,6 +101,47 @@ def test_it_follows_voices_and_leaves_nothing_in_them(
     assert not any("orbidden" in line["message"] for line in logged(operator))
 
 
+def test_the_console_shows_voices_and_writes_wishes_under_the_rights_that_are_shipped(
+    cluster: TestCluster, kube: Kube, operator: OperatorProcess, tmp_path: Path
+) -> None:
+    operator.stop()
+    token = tmp_path / "console-token"
+    token.write_text("sesame", encoding="ascii")
+    port = free_ports(1)[0]
+    operator.settings = {"console": {"listen": f"127.0.0.1:{port}", "tokenFile": str(token)}}
+    operator.start_leading(kube)
+    namespace = cluster.new_namespace("shown")
+    key = f"{namespace}/narrator"
+    apply(cluster, manifest("narrator", namespace, spec("a")))
+
+    voice = eventually(lambda: shown(port, key), within_s=SOON_S, what="the voice is shown")
+    assert (voice["code"], voice["podsOfVoice"]) == ("NoPods", [])
+    headers = {"Segue-Console": "1", "Authorization": "Bearer sesame"}
+    wish = {"action": "pause", "uid": voice["uid"], "generation": voice["generation"], "target": None}
+    url = f"http://127.0.0.1:{port}/api/voices/{key}/actions"
+    assert httpx.post(url, json=wish).status_code == 403
+    done = httpx.post(url, json=wish, headers=headers)
+    assert done.json() == {"done": "pause", "where": f"VoiceModel {key}"}
+    body = kube.get(voice_path(key)) or {}
+    assert body["spec"]["rollout"]["paused"] is True
+    eventually(lambda: status_of(kube, key).get("reason") == "Paused", within_s=SOON_S, what="it is followed")
+    again = eventually(
+        lambda: (voice := shown(port, key)) and voice["code"] == "Paused" and voice, within_s=SOON_S, what="it shows"
+    )
+    assert [each["reason"] for each in again["events"]][-1:] == ["Asked"]
+    assert httpx.post(url, json=wish, headers=headers).status_code == 409
+
+
+def shown(port: int, key: str) -> dict[str, Any] | None:
+    """The voice as a page gets it first."""
+    with httpx.stream("GET", f"http://127.0.0.1:{port}/api/stream", params={"voice": key}, timeout=10) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                found: dict[str, Any] | None = json.loads(line.removeprefix("data: "))["voice"]
+                return found if found and found["code"] != "NoVersion" else None
+    return None
+
+
 def test_probes_and_figures(kube: Kube, operator: OperatorProcess) -> None:
     url = f"http://127.0.0.1:{operator.port}"
     assert httpx.get(f"{url}/healthz").status_code == 200

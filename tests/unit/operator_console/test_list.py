@@ -30,6 +30,7 @@ def told(rows: Rows, since: int | None) -> dict[str, dict[str, Any]]:
         (voice_document(), Level.QUIET, "Serving"),
         (voice_document(spec={"rollout": {"paused": True}}), Level.WAITS, "Paused"),
         (voice_document(activeRevision=None), Level.WAITS, "NoVersion"),
+        (voice_document(activeRevision=None, spec={"rollout": {"paused": True}}), Level.WAITS, "Paused"),
         (rolling("Canary"), Level.MOVING, "Canary"),
         (rolling("Watching"), Level.WATCHED, "Watching"),
         (rolling("Verifying", reason="AwaitingApproval"), Level.WAITS, "AwaitingApproval"),

@@ -27,7 +27,7 @@ class Shown:
             api=self.world.api,
             cluster=self.world.cluster,
             fleet=lambda: None,
-            leader=lambda: "segue-operator-0_1",
+            leader=lambda: "segue-system/segue-operator-0",
             select=lambda _: None,
             ring=EventRing(SystemClock().now),
             publish=lambda _, event: self.told.append(event),
@@ -89,7 +89,7 @@ def test_fields_and_annotations_go_into_one_patch() -> None:
 
 def test_a_replica_that_does_not_lead_says_who_does() -> None:
     where = Shown().console.whereabouts()
-    assert (where.leading, where.leader) == (False, "segue-operator-0_1")
+    assert (where.leading, where.leader) == (False, "segue-system/segue-operator-0")
 
 
 def test_only_the_latest_lines_are_kept_and_each_once() -> None:

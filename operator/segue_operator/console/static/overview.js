@@ -4,15 +4,18 @@ import { $, command, draw, h, number, said, size, span, t } from "./dom.js";
 import { state } from "./store.js";
 
 const RANKED = 10;
+const TROUBLES = 8;
 
 export function drawOverview() {
   const place = $("overview");
-  if (!place.childElementCount) place.append(...["alarm", "elsewhere", "problems", "pods", "ranking"].map((name) => h("div", { id: `o-${name}` })));
+  if (!place.childElementCount) place.append(...["alarm", "elsewhere", "trouble", "problems", "pods", "ranking"].map((name) => h("div", { id: `o-${name}` })));
   const rows = [...state.rows.values()];
   const bad = rows.filter((row) => row.level === undefined).length;
   const waits = rows.filter((row) => row.level === 1).length;
   draw($("o-alarm"), [bad, waits, rows.length, state.about !== null], () => state.about === null ? null : alarm(bad, waits, rows.length));
   draw($("o-elsewhere"), state.about, () => elsewhere());
+  const first = rows.filter((row) => (row.level ?? 0) <= 1).sort((one, other) => (one.level ?? 0) - (other.level ?? 0) || (one.key < other.key ? -1 : 1)).slice(0, TROUBLES);
+  draw($("o-trouble"), first, () => trouble(first));
   draw($("o-problems"), state.problems, () => problems());
   draw($("o-pods"), [state.pods, state.about?.leading], () => pods());
   draw($("o-ranking"), state.ranking, () => ranking());
@@ -24,14 +27,21 @@ function alarm(bad, waits, count) {
   return [h("h2", {}, t("overview")), h("p", { class: `banner ${kind}` }, h("span", { class: "dot", "aria-hidden": "true" }), text)];
 }
 
+// What is wrong or waits, with the operator's words, so that one need not open it to know.
+function trouble(rows) {
+  if (!rows.length) return null;
+  return h("section", { class: "card" }, h("h3", {}, t("trouble")), h("ul", { class: "troubles" }, rows.map((row) => h("li", { class: row.level ? "waits" : "bad" },
+    h("a", { href: `#${row.key}` }, row.key.replace(/^default\//, "")), h("b", {}, t(`code.${row.code}`)), row.message ? said(row.message) : t(`why.${row.code}`)))));
+}
+
 // A replica that stands by knows everything but the pods.
 export function elsewhere() {
   if (!state.about || state.about.leading) return null;
   const { leader } = state.about;
   if (!leader) return h("p", { class: "banner waits" }, t("where.nobody"));
-  const pod = leader.split("_")[0];
-  const port = location.port || "8090";
-  return h("div", { class: "banner waits" }, h("p", {}, t("where.other", { leader: pod })), command(`kubectl -n NAMESPACE port-forward pod/${pod} ${port}:8090`));
+  const [namespace, pod] = leader.split("/");
+  const line = `kubectl -n ${namespace} port-forward pod/${pod} ${state.about.port}`;
+  return h("div", { class: "banner waits" }, h("p", {}, t("where.other", { leader: pod })), command(line));
 }
 
 function problems() {

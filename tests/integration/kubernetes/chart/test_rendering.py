@@ -272,7 +272,10 @@ def test_the_notes_name_three_commands_about_what_is_there(helm: Helm, case: Pat
     place = ("--namespace", "segue-system", "--values", str(case), "--dry-run=client")
     notes = helm.run("install", "segue", str(CHART), *place).stdout.partition("NOTES:")[2]
     commands = [line for line in notes.splitlines() if line.startswith(("  kubectl", "  segue"))]
-    assert len(commands) == 3, notes
+    console = [line for line in commands if "port-forward deployment/" in line]
+    assert len(commands) == 3 + len(console), notes
+    rendering = helm.render(case)
+    assert bool(console) == ("\nconsole:" in "".join(rendering.files_of(rendering.operator()).values()))
     services = {each["metadata"]["name"] for each in helm.render(case).of("Service")}
     forwarded = re.findall(r"service/(\S+)", notes)
     assert set(forwarded) <= services
