@@ -67,6 +67,7 @@ check: setup
 	$(BIN)/segue crd --check
 	$(BIN)/python -m segue.model.reference --check
 	$(BIN)/python -m tools.chart --check
+	$(BIN)/python -m tools.metrics --check
 
 format: setup
 	$(BIN)/ruff format $(SOURCES)
@@ -76,6 +77,7 @@ generate: setup
 	$(BIN)/segue crd
 	$(BIN)/python -m segue.model.reference
 	$(BIN)/python -m tools.chart
+	$(BIN)/python -m tools.metrics
 
 bench: setup
 	$(BIN)/python -m bench $(ONLY) $(if $(SHORT),--short) --out build/bench

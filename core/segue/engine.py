@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Where a voice is built. `cpu` everywhere today; `cuda:N` in the GPU modes."""
+    """Where a voice is built: `cpu`, or `cuda:N` in the GPU modes."""
 
     name: str = "cpu"
     threads: int = 1
@@ -97,15 +97,18 @@ class PreparedModels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartView:
-    """A part as a worker sees it: read-only arrays that are views into the mapped arena.
+    """A part as a worker sees it: views into the mapped arena.
 
     Attributes
     ----------
+    tensors
+        On the CPU read-only numpy arrays. On a device objects with `shape`, `dtype` and DLPack
+        (`segue.memory.device.array.DeviceArray`): `torch.from_dlpack` sees them without a copy. Nobody may write.
     digest
         Of the arena: equal digests are equal content, in the same memory. Empty where there is no arena.
     """
 
-    tensors: Mapping[str, NDArray[Any]]
+    tensors: Mapping[str, Any]
     meta: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
 
@@ -130,6 +133,31 @@ class VoiceView:
     shared: Mapping[str, PartView] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True, eq=False)
+class ReferenceRecording:
+    """A recording that a request wants to be spoken like.
+
+    Attributes
+    ----------
+    name
+        For messages; no path.
+    audio
+        The bytes of an audio file.
+    digest
+        Their sha256.
+    text
+        What is said in it. Empty: it lends its timbre only.
+    language
+        Of `text`; empty: the voice's own.
+    """
+
+    name: str
+    audio: bytes = field(repr=False)
+    digest: str
+    text: str = ""
+    language: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynthesisRequest:
     """One utterance.
@@ -150,6 +178,8 @@ class SynthesisRequest:
         the same either way.
     options
         Engine parameters of this request (temperature, top_k, …).
+    reference
+        What `MeasuresReferences.measure` made of the request's own recordings; None: the voice's reference.
     """
 
     text: str
@@ -158,6 +188,7 @@ class SynthesisRequest:
     seed: int = 0
     streaming: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    reference: MeasuredReference | None = None
 
 
 @runtime_checkable
@@ -207,7 +238,8 @@ class Synthesizer(Protocol):
         ...
 
     def admit(self, request: SynthesisRequest) -> Row:
-        """Run the text front end and make a row. Cheap; raises `TextRejected`. Safe to call from another thread."""
+        """Run the text front end and make a row. Cheap; raises `TextRejected`, and `OptionRejected` for options of the
+        request that it does not have. Safe to call from another thread."""
         ...
 
     def step(self, rows: Sequence[Row]) -> None:
@@ -216,6 +248,36 @@ class Synthesizer(Protocol):
 
     def close(self) -> None:
         """Drop every view into the arena, so that its mapping can be closed."""
+        ...
+
+
+class MeasuredReference(Protocol):
+    """What an engine knows of a request's recordings. Computed values only: it outlives the revision that made it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in memory."""
+        ...
+
+
+@runtime_checkable
+class MeasuresReferences(Protocol):
+    """A synthesizer whose requests may bring recordings of their own."""
+
+    def reference_key(self, recordings: Sequence[ReferenceRecording]) -> str:
+        """Names all that `measure` makes its result from: equal keys, equal results, also in another revision."""
+        ...
+
+    def measure(self, recordings: Sequence[ReferenceRecording]) -> MeasuredReference:
+        """Measure one or more recordings; the first is continued, all of them lend their timbre.
+
+        Takes seconds. Called from a thread of its own while rows are stepped, and never after `close` began.
+
+        Raises
+        ------
+        OptionRejected
+            A recording, its text or its language cannot be used, or a model is missing that listens to it.
+        """
         ...
 
 

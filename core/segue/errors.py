@@ -24,7 +24,8 @@
     │   └── InvalidCommand     a command that means nothing; carries nothing out
     ├── ControlUnreachable     a sidecar that cannot be talked to: no answer, or none that can be trusted
     └── SynthesisError         an engine that could not speak
-        └── TextRejected       a text that the engine cannot read; carries the span
+        ├── TextRejected       a text that the engine cannot read; carries the span
+        └── OptionRejected     an option of a request that the engine lacks or cannot follow; carries its name
 
 Each message says what was wrong, the value, and what to do about it.
 """
@@ -167,4 +168,18 @@ class TextRejected(SynthesisError):
 
     def __init__(self, message: str, *, span: tuple[int, int]) -> None:
         self.span = span
+        super().__init__(message)
+
+
+class OptionRejected(SynthesisError):
+    """An option of a request that the engine does not have, or cannot follow.
+
+    Attributes
+    ----------
+    option
+        Its name, with dots into what it holds (`reference.text`).
+    """
+
+    def __init__(self, message: str, *, option: str) -> None:
+        self.option = option
         super().__init__(message)

@@ -164,6 +164,11 @@ class RevisionRequest(WireModel):
     reference: ReferenceSource | None = None
     signature: SignatureDemand = SignatureDemand()
     tier: Tier = Tier.HOT
+    resident: bool = Field(
+        default=True,
+        description="False, for a voice that is not hot: remember the revision, and load it when somebody asks for "
+        "the voice. Since version 2.",
+    )
 
 
 class RevisionPhase(StrEnum):
@@ -178,6 +183,12 @@ class RevisionPhase(StrEnum):
     READY = "Ready"  # may be stored in a word
     FAILED = "Failed"
     RETIRING = "Retiring"  # workers are letting go; memory is not free yet
+    WARM = "Warm"  # prepared, in memory, not in the workers; offered to them by the first request. Since version 2
+    COLD = "Cold"  # on disk, prepared or as its source; brought up by the first request. Since version 2
+
+
+RESTING = frozenset({RevisionPhase.WARM, RevisionPhase.COLD})
+"""Phases of a revision that a word names without anybody having it ready: its first request brings it up."""
 
 
 class Progress(WireModel):
@@ -260,6 +271,10 @@ class RevisionState(WireModel):
     parts: tuple[PartState, ...] = ()
     report: ProbeReport | None = Field(default=None, description="The latest full report, else the latest sentence.")
     since_ns: int = 0
+    tier: Annotated[Tier | None, _else(Tier.HOT)] = Field(
+        default=None, description="As it was asked for last. Since version 2."
+    )
+    stored: bool = Field(default=False, description="Its parts lie on disk, prepared. Since version 2.")
 
 
 # --- the pointer ----------------------------------------------------------------------------------------------------

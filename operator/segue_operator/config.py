@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from segue.errors import InvalidVoiceModel, SegueError
 from segue.model.spec import Name
 from segue.model.yaml_text import Chunk, line_of, parse_chunk, plain
+from segue_operator.console.config import ConsoleConfig
 from segue_operator.triggers.config import HooksConfig, PrometheusConfig
 
 Seconds = float
@@ -82,6 +83,7 @@ class OperatorConfig(_Section):
     listen: Address | None = Field(default=None, description="Plain HTTP: health, hooks. None: nowhere.")
     hooks: HooksConfig | None = None
     prometheus: PrometheusConfig | None = None
+    console: ConsoleConfig | None = None
 
     @model_validator(mode="after")
     def _hooks_are_reachable(self) -> OperatorConfig:
@@ -148,6 +150,7 @@ class KubernetesConfig(_Section):
     fleets: dict[Name, ClusterFleet] = Field(default_factory=dict)
     hooks: HooksConfig | None = None
     prometheus: PrometheusConfig | None = None
+    console: ConsoleConfig | None = None
 
 
 AnyConfig = OperatorConfig | KubernetesConfig

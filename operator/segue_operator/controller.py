@@ -16,6 +16,7 @@ from segue_operator.desired import NoDesiredSet
 from segue_operator.leader import Fences, NotLeading
 from segue_operator.ports import Clock, Cluster, DesiredSet, Events, Fleet, Triggers
 from segue_operator.slots import SlotBook
+from segue_operator.tallies import Tallies
 from segue_operator.triggers.nothing import NoTriggers
 from segue_operator.voice_loop import Surroundings, VoiceLoop, by_name
 
@@ -41,6 +42,7 @@ class Controller:
     triggers: Triggers = field(default_factory=NoTriggers)
     desired: DesiredSet = field(default_factory=NoDesiredSet)
     fleet_of: Callable[[VoiceModel], Hashable] = by_name
+    tallies: Tallies = field(default_factory=Tallies)
     on_first_reading: Callable[[], None] = lambda: None
     _loops: dict[str, VoiceLoop] = field(default_factory=dict)
 
@@ -79,6 +81,7 @@ class Controller:
             triggers=self.triggers,
             desired=self.desired,
             fleet_of=self.fleet_of,
+            tallies=self.tallies,
         )
         for key in sorted(self.cluster.keys() - self._loops.keys()):
             self._loops[key] = VoiceLoop(key, around)

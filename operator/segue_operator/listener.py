@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from segue.errors import SegueError
 from segue_operator.api import ApiServer
@@ -58,7 +59,7 @@ async def _refuse(_: Request, error: Exception) -> Response:
     return JSONResponse(content, status_code=error.status_code, headers=error.headers)
 
 
-def make_plain_server(app: Starlette) -> ApiServer:
+def make_plain_server(app: ASGIApp) -> ApiServer:
     """A server that is run with `api.serve_on`."""
     config = uvicorn.Config(
         app,

@@ -25,6 +25,7 @@ from segue_operator.fleet.carrying import describe, log_level, revision_in
 from segue_operator.leader import Fences, NotLeading
 from segue_operator.ports import Clock, Cluster, DesiredSet, Events, Fleet, Triggers, WriteConflict
 from segue_operator.slots import QUEUED_REASON, SlotBook
+from segue_operator.tallies import Tallies
 from segue_operator.triggers.nothing import NoTriggers
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
@@ -58,6 +59,7 @@ class Surroundings:
     triggers: Triggers = field(default_factory=NoTriggers)
     desired: DesiredSet = field(default_factory=NoDesiredSet)
     fleet_of: Callable[[VoiceModel], Hashable] = by_name
+    tallies: Tallies = field(default_factory=Tallies)
 
 
 class CommandsFailed(SegueError):
@@ -182,6 +184,7 @@ class VoiceLoop:
         if action.status is not None:
             with self.around.fences.under_way():
                 await self.around.cluster.write_status(voice, action.status)
+            self.around.tallies.note(self.key, voice.status, action.status)
         for event in action.events:
             self.around.events.publish(self.key, event)
         if failed:
@@ -237,6 +240,7 @@ class VoiceLoop:
         if not released:
             return RELEASE_RETRY_S
         await self.around.cluster.forget(self.key)
+        self.around.tallies.forget(self.key)
         return None
 
     def _look_again_s(self, need: Needs, requeue_after: timedelta | None) -> float:

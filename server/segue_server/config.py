@@ -57,6 +57,30 @@ class Timeouts(_Section):
     engine_stall_s: float = Field(default=60, gt=0, description="A step longer than this: the worker is replaced.")
 
 
+class ReferenceRoot(_Section):
+    """A folder whose recordings requests may name."""
+
+    path: Path = Field(description="The folder; nothing outside of it is opened, whatever links say.")
+    namespace: Name | None = Field(default=None, description="Whose requests may; without it those of every namespace.")
+
+
+class References(_Section):
+    """Recordings that requests bring, for engines that can speak like them."""
+
+    roots: tuple[ReferenceRoot, ...] = Field(default=(), description="Without any, no request may bring a recording.")
+    max_bytes: int = Field(default=8 << 20, ge=1024, le=1 << 30, description="Of one recording.")
+    held_bytes: int = Field(
+        default=128 << 20, ge=1 << 20, description="All recordings that unfinished requests of one worker hold."
+    )
+    cache_bytes: int = Field(
+        default=64 << 20, ge=0, description="What one worker keeps of measured recordings; 0: nothing."
+    )
+
+    def roots_of(self, namespace: str) -> tuple[ReferenceRoot, ...]:
+        """Those that requests of a namespace may name recordings of."""
+        return tuple(root for root in self.roots if root.namespace in (None, namespace))
+
+
 class ServerConfig(_Section):
     """All of it."""
 
@@ -85,6 +109,7 @@ class ServerConfig(_Section):
     drain_s: float = Field(default=30, gt=0, alias="drainSeconds")
     trust_forwarded: bool = Field(default=False, description="Believe X-Forwarded-For (behind a proxy of yours only).")
     batching: Batching = Batching()
+    references: References = References()
     timeouts: Timeouts = Timeouts()
 
     @model_validator(mode="after")
@@ -132,7 +157,15 @@ def load_config(path: Path) -> ServerConfig:
     except ValidationError as error:
         raise InvalidConfig(_explain(error, path=path, document=document)) from error
     paths = {name: getattr(config, name) for name in ("socket_dir", "ready_file", "keys_file")}
-    return config.model_copy(update={name: path.parent / value for name, value in paths.items() if value is not None})
+    roots = tuple(
+        root.model_copy(update={"path": path.absolute().parent / root.path}) for root in config.references.roots
+    )
+    return config.model_copy(
+        update={
+            "references": config.references.model_copy(update={"roots": roots}),
+            **{name: path.parent / value for name, value in paths.items() if value is not None},
+        }
+    )
 
 
 def read_yaml(path: Path) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from segue.certificate_expiry import CertificateExpiry
 from segue.memory.handoff import HandoffListener
 from segue.memory.host import HostMemory
 from segue.memory.pool import Background
@@ -32,6 +33,10 @@ from segue_sidecar.residency import Residency
 from segue_sidecar.rounds import Pacing, Upkeep
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.throttle import Pacer
+from segue_sidecar.tiers.rising import Rising, Told
+from segue_sidecar.tiers.room import Room
+from segue_sidecar.tiers.store import PreparedStore
+from segue_sidecar.voice_metrics import VoicesCollector
 from segue_sidecar.workers import Roster
 
 
@@ -49,6 +54,9 @@ class Core:
     handover: Handover
     evidence: Evidence
     shared: SharedModels
+    room: Room
+    store: PreparedStore
+    rising: Rising
     residency: Residency
 
 
@@ -103,10 +111,12 @@ def assemble(
         roster=core.roster,
         evidence=core.evidence,
         recovery=recovery,
+        rising=core.rising,
         on_change=core.residency.advance,
     )
     _tie(core, services, following)
     metrics.registry.register(_collector(core, services.contact))
+    metrics.registry.register(VoicesCollector(books=books, in_a_row=core.evidence.in_a_row))
     return Parts(
         core=core,
         recovery=recovery,
@@ -127,6 +137,29 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
     evidence = Evidence(owner_of=books.handles.get, journal=windows)
     evidence.restore(windows.open().records)
     shared = SharedModels(config=config, books=books, memory=memory, nursery=nursery)
+    room = Room(
+        books=books,
+        memory=memory,
+        handover=handover,
+        switchboard=switchboard,
+        shared=shared,
+        uses=evidence.uses,
+        idle_s=config.tiers.idle_s,
+        on_left=metrics.left,
+    )
+    shared.make_room = room.make_for_models
+    store = PreparedStore(config=config, books=books, memory=memory, nursery=nursery)
+    rising = Rising(
+        policy=config.tiers,
+        books=books,
+        memory=memory,
+        roster=roster,
+        switchboard=switchboard,
+        handover=handover,
+        room=room,
+        store=store,
+        told=Told(rose=metrics.rose, stayed_down=metrics.stayed_down),
+    )
     residency = Residency(
         config=config,
         books=books,
@@ -134,7 +167,8 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         handover=handover,
         nursery=nursery,
         shared=shared,
-        uses=evidence.uses,
+        room=room,
+        rising=rising,
     )
     return Core(
         config=config,
@@ -147,6 +181,9 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         handover=handover,
         evidence=evidence,
         shared=shared,
+        room=room,
+        store=store,
+        rising=rising,
         residency=residency,
     )
 
@@ -157,6 +194,7 @@ def _commands(core: Core) -> Commands:
         switchboard=core.switchboard,
         handover=core.handover,
         residency=core.residency,
+        rising=core.rising,
         extra_engines=core.config.engines,
     )
 
@@ -194,25 +232,30 @@ def _tie(core: Core, services: Services, following: Following) -> None:
     """Who is told what: the parts themselves do not know each other."""
 
     def ready(entry: RevisionEntry) -> None:
+        core.rising.ready(entry)
         reconcile(core.books.voices[str(entry.voice)], core.switchboard, core.books)
         following.ready(entry)
 
     def deaths(voice: VoiceEntry, count: int) -> None:
         services.commands.mute_candidate(voice, why=f"{count} workers died with requests of the candidate open")
 
-    def make_room(needed_bytes: int, whose: str) -> None:
-        core.residency.make_room(needed_bytes, wanted_by=whose)
-
-    core.shared.make_room = make_room
     core.handover.on_ready = ready
     core.handover.on_failed = core.residency.fail
+    core.rising.advance = core.residency.advance
+    core.rising.on_same_handle = core.evidence.reopen
     core.handover.on_deaths = deaths
     services.commands.on_let_go = services.probing.let_go
 
 
 def _collector(core: Core, contact: Contact) -> BooksCollector:
     return BooksCollector(
-        books=core.books, memory=core.memory, roster=core.roster, pacer=core.pacer, silent_s=contact.silent_s
+        books=core.books,
+        memory=core.memory,
+        roster=core.roster,
+        pacer=core.pacer,
+        silent_s=contact.silent_s,
+        certificate_ends_s=CertificateExpiry(core.config.tls.files.cert).at_s,
+        prepared_bytes=lambda: core.store.size_bytes,
     )
 
 
@@ -227,6 +270,7 @@ def _upkeep(core: Core, services: Services, reception: Reception, journals: tupl
         roster=core.roster,
         reception=reception,
         residency=core.residency,
+        room=core.room,
         commands=services.commands,
         evidence=core.evidence,
         contact=services.contact,

@@ -118,6 +118,17 @@ class Books:
         self._forget_old_handles()
         return entry.handle
 
+    def same_handle(self, entry: RevisionEntry) -> bool:
+        """Give a revision the handle back that it had, with the same parts; false where it never had one.
+
+        A voice that comes and goes would use the handles of the page up. Nobody may hold it under that handle now.
+        """
+        if entry.last_handle is None or entry.parts != entry.prepared:
+            return False
+        entry.handle = entry.last_handle
+        self.handles[entry.handle] = (str(entry.voice), entry.revision)
+        return True
+
     def _forget_old_handles(self) -> None:
         """Those of revisions that went long ago: nothing of theirs is counted any more."""
         if len(self.handles) > HANDLES_KEPT:
@@ -134,7 +145,7 @@ class Books:
         self._next_handle = 1
         self.handles.clear()
         for entry in self.revisions():
-            entry.handle = None
+            entry.handle = entry.last_handle = None
 
     def move(self, entry: RevisionEntry, phase: RevisionPhase, *, reason: str = "", message: str = "") -> None:
         """Put a revision into another phase, in the books only (see `record`)."""

@@ -48,6 +48,8 @@ class ChildKind(StrEnum):
     PROBE = "probe"
     REHASH = "rehash"
     BUILDS = "builds"
+    STORE = "store"
+    LOAD = "load"
 
 
 class ChildFailed(SegueError):

@@ -23,6 +23,7 @@ from segue.wire import (
     RevisionRequest,
     RevisionState,
     SelfReverted,
+    Tier,
     VoiceState,
 )
 from segue_sidecar.books import Books
@@ -43,6 +44,7 @@ from segue_sidecar.render import revision_state, voice_state
 from segue_sidecar.residency import Residency
 from segue_sidecar.sources import require_allowed
 from segue_sidecar.switchboard import Switchboard
+from segue_sidecar.tiers.rising import Rising
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +62,14 @@ class Commands:
         switchboard: Switchboard,
         handover: Handover,
         residency: Residency,
+        rising: Rising,
         extra_engines: dict[str, str],
     ):
         self._books = books
         self._switchboard = switchboard
         self._handover = handover
         self._residency = residency
+        self._rising = rising
         self._extra_engines = extra_engines
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.on_let_go: Callable[[RevisionEntry], None] = lambda _entry: None
@@ -75,7 +79,7 @@ class Commands:
     def ensure_revision(
         self, name: VoiceName, revision: str, request: RevisionRequest, command: Command
     ) -> RevisionState:
-        """Have a revision resident as a shadow. The same call again: the same answer.
+        """Have a revision resident as a shadow, or known, if its first request may load it. Again: the same answer.
 
         Raises
         ------
@@ -85,20 +89,39 @@ class Commands:
         self.require_fresh(name, command)
         self._check_request(name, request)
         voice = self.obey(name, command)
+        resident = request.resident or request.tier is Tier.HOT
+        request = request.model_copy(update={"resident": True})
         entry = voice.revisions.get(revision)
         if entry is None:
             self._require_few(voice)
-            entry = RevisionEntry(voice=name, revision=revision, request=request, since_ns=time.time_ns())
+            now_ns = time.time_ns()
+            entry = RevisionEntry(voice=name, revision=revision, request=request, since_ns=now_ns, asked_ns=now_ns)
+            if not resident:
+                entry.phase, entry.reason = RevisionPhase.COLD, "OnRequest"
             voice.revisions[revision] = entry
         elif entry.phase is RevisionPhase.RETIRING:
             entry.revive, entry.request = True, request
         elif entry.phase is RevisionPhase.FAILED and entry.request != request:
             entry.request = request
             self._books.move(entry, RevisionPhase.QUEUED)
+        self._change_tier(entry, request.tier)
+        if entry.rests and resident:
+            self._wake(voice, entry)
         self._books.record_revision(entry)
         self._switchboard.guard(voice)
         self._residency.advance()
         return revision_state(entry)
+
+    def _change_tier(self, entry: RevisionEntry, tier: Tier) -> None:
+        """Where a voice lives is no part of its revision, so it may change while it speaks."""
+        if entry.request.tier is not tier:
+            entry.request = entry.request.model_copy(update={"tier": tier})
+            self._rising.keep(entry)
+
+    def _wake(self, voice: VoiceEntry, entry: RevisionEntry) -> None:
+        if entry is not voice.active:
+            entry.asked_ns = time.time_ns()
+        self._rising.wake(entry, commanded=True)
 
     async def drop_revision(self, name: VoiceName, revision: str, command: Command) -> None:
         """Let a revision go. One that is not here is gone already.
@@ -129,7 +152,8 @@ class Commands:
         voice = self.obey(name, command)
         self._disarm(voice)
         voice.watch, voice.self_reverted, voice.withdrawn = None, None, None
-        voice.said, voice.pointed, voice.released = Said(), True, True
+        voice.say(Said())
+        voice.pointed, voice.released = True, True
         self._books.record_voice(voice)
         self._switchboard.forget(voice)
         self._books.event("Released", f"{name} was let go", voice=name)
@@ -310,7 +334,7 @@ class Commands:
         said = said_by(request)
         self._switchboard.require_storable(voice, said)
         if request.watch is not None:
-            self._switchboard.require_storable(voice, Said(request.watch.previous))
+            self._switchboard.require_resolvable(voice, request.watch.previous)
         for revision in (said.active, said.candidate):
             report = voice.revisions[revision].full if revision else None
             if report and report.phase is ProbePhase.FAILED and revision not in voice.protected:

@@ -119,6 +119,26 @@ class LimitsSection(_Section):
     preloads: int = Field(default=1, ge=1, le=16, description="Revisions fetched, prepared and proven at a time.")
 
 
+class TiersSection(_Section):
+    """Voices that are not hot."""
+
+    disk_bytes: Bytes = Field(
+        default=10 << 30,
+        description="Prepared parts kept on disk, beside `limits.cacheBytes`; 0: none, and cold voices come back from "
+        "their sources.",
+    )
+    idle_s: float = Field(
+        default=900,
+        ge=0,
+        description="So long without a request, and a voice goes where its tier is; 0: only when others need its room.",
+    )
+    loads: int = Field(default=2, ge=1, le=16, description="Voices brought up for requests at a time.")
+    wait_s: float = Field(default=5, gt=0, description="How long requests wait: the server's `timeouts.coldStartS`.")
+    retry_s: float = Field(
+        default=30, ge=0, description="Pause before a request has a voice tried again that could not be brought up."
+    )
+
+
 class DeadlineSection(_Section):
     """How long each thing may take before it counts as hung."""
 
@@ -198,6 +218,7 @@ class Config(_Section):
         default_factory=dict, description="By engine: models that all its voices share, loaded once."
     )
     limits: LimitsSection = LimitsSection()
+    tiers: TiersSection = TiersSection()
     deadlines: DeadlineSection = DeadlineSection()
     throttle: ThrottleSection = ThrottleSection()
     out_of_reach_s: float = Field(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
 from segue.memory.messages import PartRef, VoiceName
 from segue.wire import (
+    RESTING,
     ArmedOutcome,
     CanaryMode,
     Consistency,
@@ -43,6 +45,16 @@ class RevisionEntry:
         What the pool must have free before it is tried again (phase Queued, reason PoolFull).
     revive
         It was asked for again while workers still let it go.
+    asked_ns
+        When a command last asked for it. The one asked for last is the active one, or is rolled out.
+    prepared
+        Its parts as they were last proven here, with the digests that a copy on disk must have; kept when they leave
+        memory. `stored`: such copies were written.
+    last_handle
+        What workers knew it by before it left them: the same parts get the same one again.
+    woken, commanded
+        It comes up from rest, which takes nobody out of service: for a request, or because a command says so. Not
+        journalled: after a restart it rests.
     """
 
     voice: VoiceName
@@ -60,6 +72,22 @@ class RevisionEntry:
     since_ns: int = 0
     needed_bytes: int = 0
     revive: bool = False
+    asked_ns: int = 0
+    prepared: tuple[PartRef, ...] = ()
+    stored: bool = False
+    last_handle: int | None = None
+    woken: bool = False
+    commanded: bool = False
+
+    @property
+    def for_request(self) -> bool:
+        """Whether somebody waits for it, and nobody commanded it."""
+        return self.woken and not self.commanded
+
+    @property
+    def rests(self) -> bool:
+        """Whether a request has to bring it up first."""
+        return self.phase in RESTING
 
     @property
     def language(self) -> str:
@@ -142,6 +170,8 @@ class VoiceEntry:
     ----------
     fence
         The highest seen; it outlives the voice (`Books.released`).
+    speaks_since_ns
+        When the word began to name the active revision (CLOCK_REALTIME); 0 while it names none.
     pointed
         A command said who speaks, be it nobody, since this incarnation of the voice is here.
     wanted
@@ -160,6 +190,7 @@ class VoiceEntry:
     slot: int
     fence: Fence = NO_FENCE
     said: Said = field(default_factory=Said)
+    speaks_since_ns: int = 0
     consistency: Consistency = Consistency.SESSION
     pointed: bool = False
     wanted: str | None = None
@@ -170,6 +201,17 @@ class VoiceEntry:
     withdrawn: str | None = None
     released: bool = False
     revisions: dict[str, RevisionEntry] = field(default_factory=dict)
+
+    def say(self, said: Said) -> None:
+        """The word is to say this from now on."""
+        if said.active != self.said.active:
+            self.speaks_since_ns = time.time_ns() if said.active is not None else 0
+        self.said = said
+
+    @property
+    def active(self) -> RevisionEntry | None:
+        """Who speaks, or would if somebody asked."""
+        return self.revisions.get(self.said.active) if self.said.active else None
 
     @property
     def protected(self) -> frozenset[str]:

@@ -68,9 +68,10 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Record:
-    """All that is known of one revision's requests."""
+    """All that is known of one revision's requests. `in_a_row` are its successes since the latest error."""
 
     buckets: dict[int, _Tally] = field(default_factory=dict)
+    in_a_row: int = 0
     texts: int = 0
     uses: float = 0.0
     last_used_s: float = 0.0
@@ -110,6 +111,11 @@ class Evidence:
             self._read(worker, total, now_s=now_s)
         return total
 
+    def reopen(self, handle: int) -> None:
+        """A revision is offered again under the handle that it had: its rows go on counting where they were."""
+        for closed in self._closed.values():
+            closed.discard(handle)
+
     def bury(self, worker: Worker, *, now_s: float | None = None) -> dict[Owner, int]:
         """The worker died: what it had open counts as errors. Returns how many, by revision."""
         now_s = time.time() if now_s is None else now_s
@@ -122,6 +128,7 @@ class Evidence:
         for owner, count in lost.items():
             tally = self._tally(owner, now_s)
             tally.errors[DIED] = tally.errors.get(DIED, 0) + count
+            self._records[owner].in_a_row = 0
         self._closed.pop(_key(worker), None)
         self._journal.remove(f"seen {_key(worker)}")
         return lost
@@ -135,9 +142,8 @@ class Evidence:
                 continue
             if row.retired:
                 closed.add(handle)
-            grown = row.counters.since(seen.pop(handle, Counters()))
-            if not row.retired:
-                seen[handle] = row.counters
+            grown = row.counters.since(_reading_before(seen, handle, row.counters))
+            seen[handle] = row.counters
             self._add(owner, grown, now_s=now_s)
             total.ended += grown.latency.total
             total.latency_s += grown.latency.sum_s
@@ -147,6 +153,7 @@ class Evidence:
             return
         self._tally(owner, now_s).add(grown)
         record = self._records[owner]
+        record.in_a_row = 0 if grown.errors else record.in_a_row + grown.successes
         record.texts |= grown.texts
         admitted = grown[RowCell.ADMITTED] + grown[RowCell.CACHE_HITS]
         if admitted:
@@ -175,6 +182,10 @@ class Evidence:
         """How often a revision was asked for (decayed), and when last (monotonic seconds)."""
         record = self._records.get((voice, revision), _Record())
         return record.uses, record.last_used_s
+
+    def in_a_row(self, voice: str, revision: str) -> int:
+        """Successes since the latest error, copies included; since the start, where the sidecar has seen none."""
+        return self._records.get((voice, revision), _Record()).in_a_row
 
     def buckets(self, voice: str, revision: str, *, since_s: float = 0) -> tuple[Bucket, ...]:
         """Oldest first; empty ones are left out."""
@@ -243,6 +254,12 @@ class Evidence:
                 owned = self._records.setdefault((voice, revision), _Record())
                 owned.buckets[int(start)] = _Tally(*record["tally"])
                 owned.texts |= int(record["texts"], 16)
+
+
+def _reading_before(seen: Mapping[int, Counters], handle: int, now: Counters) -> Counters:
+    """What was read of a handle last; a row that was given away meanwhile began at zero again."""
+    before = seen.get(handle, Counters())
+    return before if before[RowCell.ADMITTED] <= now[RowCell.ADMITTED] else Counters()
 
 
 def _key(worker: Worker) -> str:

@@ -7,7 +7,7 @@ fresh memory, all or nothing; whatever goes wrong on the way, nothing of it stay
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from segue.errors import PoolExhausted, SegueError
@@ -33,6 +33,7 @@ class Filling:
         owner: str,
         make_room: Callable[[int], None],
         no_room: Callable[[PoolExhausted, int], SegueError],
+        wait_for_room: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         """Fill for `owner`.
 
@@ -42,11 +43,14 @@ class Filling:
             Told how many bytes will be allocated, before they are.
         no_room
             What to raise where the pool has no room all the same, given its error and the bytes.
+        wait_for_room
+            Awaited with the bytes that are not resident, before anything is taken.
         """
         self._memory = memory
         self._owner = owner
         self._make_room = make_room
         self._no_room = no_room
+        self._wait_for_room = wait_for_room
         self._filling: dict[str, Allocation] = {}
         self._fresh: set[str] = set()
         self.parts: tuple[PartRef, ...] = ()
@@ -60,7 +64,10 @@ class Filling:
         """Answer the child's plan with memory for the parts that need it. There is one plan."""
         if self.parts:
             raise ChildFailed("ChildTalkedNonsense", "a second plan")
-        self.parts = _planned(message)
+        planned = _planned(message)
+        if self._wait_for_room is not None:
+            await self._wait_for_room(sum(p.size_bytes for p in planned if not self._memory.holds(p.digest)))
+        self.parts = planned
         self._take()
         # A description of its own for the child: the lease sees it until the child is gone.
         fds = [memfd.reopen(allocation.fd, os.O_RDWR) for allocation in self._filling.values()]

@@ -80,7 +80,7 @@ class Handover:
         handle = entry.handle
         if handle is None or entry.phase not in _OFFERED or handle in worker.holds - worker.held:
             return
-        fds = [self._memory.export(part.digest) for part in entry.parts]
+        fds = [fd for part in entry.parts for fd in self._memory.export(part.digest)]
         for part in entry.parts:
             self._memory.mark_holder(part.digest, holder=worker.id)
         worker.offered[handle] = time.monotonic()
@@ -99,6 +99,7 @@ class Handover:
             options=entry.request.options,
             language=entry.language,
             parts=entry.parts,
+            memory=self._memory.mode,
         )
 
     def answered_ready(self, worker: Worker, handle: int) -> None:

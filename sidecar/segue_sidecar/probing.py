@@ -144,8 +144,8 @@ class Probing:
     async def _probe(self, entry: RevisionEntry, request: ProbeRequest) -> ProbeReport:
         reference = (await self._residency.fetch(entry)).reference if entry.request.reference else None
         base = self._baseline(entry, request)
-        own = [self._memory.export(part.digest) for part in entry.parts]
-        theirs = [self._memory.export(part.digest) for part in base.parts] if base else []
+        own = [fd for part in entry.parts for fd in self._memory.export(part.digest)]
+        theirs = [fd for part in base.parts for fd in self._memory.export(part.digest)] if base else []
         job = self._job(entry, request, reference=reference, base=base)
         result = await self._nursery.run(
             ChildKind.PROBE,
@@ -167,7 +167,7 @@ class Probing:
             "place": place_of(entry.request.engine, self._config.engines),
             "parts": entry.part_documents,
             "options": entry.request.options,
-            "device": self._config.pod.device_class,
+            "memory": self._memory.mapping_terms,
             "language": entry.language,
             "cases": [case.model_dump() for case in terms.cases],
             "seeds": terms.seeds,

@@ -41,5 +41,11 @@ class Readiness:
 
 
 def _is_hot(voice: VoiceEntry) -> bool:
-    """Whether somebody may ask for it at any time: it has an active revision, and one of tier hot."""
+    """Whether somebody may ask for it at any time: it has an active revision, and one of tier hot.
+
+    A voice that becomes hot on its way up from rest is not counted before it is there.
+    """
+    entry = voice.active
+    if entry is not None and (entry.rests or entry.woken):
+        return False
     return voice.said.active is not None and any(one.request.tier is Tier.HOT for one in voice.revisions.values())

@@ -20,7 +20,6 @@ from segue.memory.messages import (
     Ready,
     Retired,
     Stuck,
-    Unavailable,
     Want,
 )
 from segue.memory.stats_reader import StatsReader
@@ -28,12 +27,12 @@ from segue_sidecar.books import Books
 from segue_sidecar.evidence import Evidence
 from segue_sidecar.handover import Handover
 from segue_sidecar.recovery import Recovery
+from segue_sidecar.tiers.rising import Rising
 from segue_sidecar.workers import Roster, Worker, WorkerPhase, is_dead, make_worker
 
 logger = logging.getLogger(__name__)
 
 _INTRODUCTION_S = 10.0
-_COLD_RETRY_S = 5.0
 
 
 class Reception:
@@ -48,6 +47,7 @@ class Reception:
         roster: Roster,
         evidence: Evidence,
         recovery: Recovery,
+        rising: Rising,
         on_change: Callable[[], None],
     ) -> None:
         self._listener = listener
@@ -56,6 +56,7 @@ class Reception:
         self._roster = roster
         self._evidence = evidence
         self._recovery = recovery
+        self._rising = rising
         self._on_change = on_change
 
     async def run(self) -> None:
@@ -153,10 +154,7 @@ class Reception:
                     warning=True,
                 )
             case Want():
-                refusal = "no revision of it is active on this pod"
-                worker.send(
-                    Unavailable(voice=message.voice, reason="Cold", message=refusal, retry_after_s=_COLD_RETRY_S)
-                )
+                self._rising.want(worker, message.voice)
             case Bye():
                 worker.live = False
                 self._books.touch()

@@ -6,7 +6,7 @@ still be read by a newer one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from segue.memory.messages import PartRef, VoiceName
@@ -32,6 +32,7 @@ def voice_record(entry: VoiceEntry) -> dict[str, Any]:
         "slot": entry.slot,
         "fence": str(entry.fence),
         "said": [said.active, said.candidate, said.mode.value, said.weight],
+        "speaksSince": entry.speaks_since_ns,
         "consistency": entry.consistency.value,
         "pointed": entry.pointed,
         "withdrawn": entry.withdrawn,
@@ -57,6 +58,7 @@ def read_voice(name: str, record: Mapping[str, Any]) -> VoiceEntry:
         slot=record["slot"],
         fence=Fence.parse(record["fence"]),
         said=Said(active, candidate, CanaryMode(mode), weight),
+        speaks_since_ns=record.get("speaksSince", 0),
         consistency=Consistency(record["consistency"]),
         pointed=record.get("pointed", active is not None),
         withdrawn=record["withdrawn"],
@@ -75,18 +77,22 @@ def revision_record(entry: RevisionEntry) -> dict[str, Any]:
         "reason": entry.reason,
         "message": entry.message,
         "handle": entry.handle,
-        "parts": _part_records(entry.parts),
+        "parts": _parts_record(entry.parts),
         "build": entry.build,
         "sentence": entry.sentence.model_dump(mode="json", by_alias=True) if entry.sentence else None,
         "full": entry.full.model_dump(mode="json", by_alias=True) if entry.full else None,
         "since": entry.since_ns,
+        "asked": entry.asked_ns,
+        "prepared": _parts_record(entry.prepared),
+        "stored": entry.stored,
+        "lastHandle": entry.last_handle,
     }
 
 
 def models_record(entry: ModelsEntry) -> dict[str, Any]:
     """Shared models as the journal keeps them, once they are ready."""
     return {
-        "parts": _part_records(entry.parts),
+        "parts": _parts_record(entry.parts),
         "absent": dict(entry.absent),
         "fingerprint": entry.fingerprint,
     }
@@ -103,29 +109,37 @@ def read_models(engine: str, record: Mapping[str, Any]) -> ModelsEntry:
     )
 
 
-def _part_records(parts: Iterable[PartRef]) -> list[list[Any]]:
-    return [[part.name, part.digest, part.size_bytes] for part in parts]
-
-
-def _read_parts(records: Iterable[Sequence[Any]]) -> tuple[PartRef, ...]:
-    return tuple(PartRef(name=name, digest=digest, size_bytes=size) for name, digest, size in records)
-
-
 def read_revision(voice: VoiceName, revision: str, record: Mapping[str, Any]) -> RevisionEntry:
-    """The other way. What was resident is to be looked at again before anybody may believe that it still is."""
+    """The other way. What was resident is to be looked at again before anybody may believe that it still is.
+
+    What only the sidecar had in memory went with it.
+    """
     phase = RevisionPhase(record["phase"])
     resident = phase in (RevisionPhase.READY, RevisionPhase.OFFERING)
+    warm = phase is RevisionPhase.WARM
     return RevisionEntry(
         voice=voice,
         revision=revision,
         request=RevisionRequest.model_validate(record["request"]),
-        phase=RevisionPhase.VERIFYING if resident else phase,
+        phase=RevisionPhase.VERIFYING if resident else RevisionPhase.COLD if warm else phase,
         reason="Adopting" if resident else record["reason"],
         message=record["message"],
         handle=record["handle"],
-        parts=_read_parts(record["parts"]),
+        parts=() if warm else _read_parts(record["parts"]),
         build=record["build"],
         sentence=ProbeReport.model_validate(record["sentence"]) if record["sentence"] else None,
         full=ProbeReport.model_validate(record["full"]) if record["full"] else None,
         since_ns=record["since"],
+        asked_ns=record.get("asked", record["since"]),
+        prepared=_read_parts(record.get("prepared", record["parts"] if record["sentence"] else ())),
+        stored=record.get("stored", False),
+        last_handle=record.get("lastHandle"),
     )
+
+
+def _parts_record(parts: Iterable[PartRef]) -> list[list[object]]:
+    return [[part.name, part.digest, part.size_bytes] for part in parts]
+
+
+def _read_parts(record: Iterable[Any]) -> tuple[PartRef, ...]:
+    return tuple(PartRef(name=name, digest=digest, size_bytes=size) for name, digest, size in record)

@@ -20,7 +20,7 @@ from segue.memory.adoption import HeldRevision, Introduction
 from segue.memory.interface import WeightMemory
 from segue.memory.page import PointerPage
 from segue.memory.voice_view import is_shared
-from segue.wire import RevisionPhase
+from segue.wire import RevisionPhase, Tier
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
 from segue_sidecar.entries import RevisionEntry, VoiceEntry, part_documents
@@ -28,6 +28,7 @@ from segue_sidecar.handover import Handover
 from segue_sidecar.models import SharedModels
 from segue_sidecar.residency import Residency
 from segue_sidecar.switchboard import Switchboard
+from segue_sidecar.tiers.rule import may_rest
 from segue_sidecar.workers import Worker, may_live
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,8 @@ class Recovery:
         match entry.phase:
             case RevisionPhase.FAILED:
                 return
+            case RevisionPhase.COLD if entry.request.tier is not Tier.HOT:
+                return
             case RevisionPhase.RETIRING:
                 self._handover.retire(entry, forget=True)
                 return
@@ -131,11 +134,20 @@ class Recovery:
         self._load_again(entry)
 
     def _load_again(self, entry: RevisionEntry) -> None:
-        """From the cache, under a new handle: workers may still map the old one under its name."""
+        """From the cache, under a new handle: workers may still map the old one under its name.
+
+        A voice that is not hot waits for its next request; its word is cold from then on.
+        """
+        voice = self._books.voices[str(entry.voice)]
+        rests = entry.parts and may_rest(entry, voice)
         for part in entry.parts:
             self._memory.release(part.digest, owner=entry.owner)
         entry.handle, entry.parts = None, ()
-        self._books.move(entry, RevisionPhase.QUEUED, reason="Reloading")
+        if rests and self._switchboard.page is not None:
+            self._switchboard.sleep(voice)
+            self._books.move(entry, RevisionPhase.COLD, reason="Restarted")
+        else:
+            self._books.move(entry, RevisionPhase.QUEUED, reason="Reloading")
         self._books.record_revision(entry)
 
     def _adopt_page(self, introduction: Introduction) -> None:
@@ -164,8 +176,8 @@ class Recovery:
         self._books.note_handle(held.handle)
         owner = entry.owner if entry is not None and known else f"handle {held.handle} of worker {worker.id}"
         try:
-            for part, fd in zip(held.parts, holding.fds, strict=True):
-                self._memory.adopt(fd, part=part, owner=owner)
+            for part, fds in held.grouped(holding.fds):
+                self._memory.adopt(fds, part=part, owner=owner)
                 self._memory.mark_holder(part.digest, holder=worker.id)
                 self._held.setdefault(owner, set()).add(part.digest)
         except MemoryError_ as error:
@@ -193,8 +205,8 @@ class Recovery:
             return
         # Shared models are hashed with the first revision that lists them, and not once more with each other one.
         unsure = [part for part in entry.parts if part.digest not in self._shared.sound]
-        fds = [self._memory.export(part.digest) for part in unsure]
-        job = {"parts": part_documents(unsure)}
+        fds = [fd for part in unsure for fd in self._memory.export(part.digest)]
+        job = {"parts": part_documents(unsure), "memory": self._memory.mapping_terms}
         try:
             await self._nursery.run(ChildKind.REHASH, job, fds=fds, deadline_s=deadline_s)
         except ChildFailed as error:

@@ -22,6 +22,8 @@ def revision_state(entry: RevisionEntry) -> RevisionState:
         parts=_parts(entry.parts),
         report=without_details(entry.report) if entry.report else None,
         since_ns=entry.since_ns,
+        tier=entry.request.tier,
+        stored=entry.stored,
     )
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import PoolExhausted, SegueError
-from segue.memory.eviction import Resident, choose_evictions
 from segue.memory.interface import WeightMemory
 from segue.wire import FileSource, ProbeKind, ProbePhase, ProbeReport, RevisionPhase
 from segue_sidecar.books import Books
@@ -26,11 +25,10 @@ from segue_sidecar.filling import Filling
 from segue_sidecar.handover import Handover
 from segue_sidecar.models import SharedModels
 from segue_sidecar.sources import Allowed, merged
+from segue_sidecar.tiers.rising import Rising
+from segue_sidecar.tiers.room import Room
 
 logger = logging.getLogger(__name__)
-
-Uses = Callable[[str, str], tuple[float, float]]
-"""Voice and revision to (decayed uses, monotonic seconds of the last one)."""
 
 _STAGES = {
     "fetch": RevisionPhase.FETCHING,
@@ -68,7 +66,8 @@ class Residency:
         handover: Handover,
         nursery: Nursery,
         shared: SharedModels,
-        uses: Uses,
+        room: Room,
+        rising: Rising,
     ) -> None:
         self._config = config
         self._books = books
@@ -76,17 +75,20 @@ class Residency:
         self._handover = handover
         self._nursery = nursery
         self._shared = shared
-        self._uses = uses
+        self._room = room
+        self._rising = rising
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(config.limits.preloads)
+        self._closing = False
         self.settled = False
 
     # --- from outside -----------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Start what is queued and has no task, where there is (or can be made) room. Call it when anything changed."""
-        if not self.settled:
+        if not self.settled or self._closing:
             return
+        self._rising.look()
         for entry in list(self._books.revisions()):
             if entry.phase is RevisionPhase.QUEUED and entry.owner not in self._tasks and self._may_try(entry):
                 self._tasks[entry.owner] = asyncio.create_task(self._run(entry), name=f"bring up {entry.owner}")
@@ -107,6 +109,7 @@ class Residency:
 
     async def close(self) -> None:
         """Give up everything."""
+        self._closing = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -120,14 +123,16 @@ class Residency:
         self._books.move(entry, RevisionPhase.FAILED, reason=reason, message=message)
         self._books.event(reason, f"revision {entry.revision[:10]}: {message}", voice=entry.voice, warning=True)
         self._books.record_revision(entry)
+        self._rising.failed(entry)
 
     # --- the way up -------------------------------------------------------------------------------------------------
 
     async def _run(self, entry: RevisionEntry) -> None:
         try:
-            await self._wait_for_models(entry)
-            async with self._turns:
-                await self._bring_up(entry)
+            if not self._shared.holds_all(entry.prepared):
+                await self._wait_for_models(entry)
+            async with self._rising.turn() if entry.woken else self._turns:
+                await self._rise(entry)
         except _NoRoom as error:
             self._queue(entry, error)
         except ChildFailed as error:
@@ -139,6 +144,20 @@ class Residency:
             self.fail(entry, "InternalError", f"{type(error).__name__}: {error}")
         finally:
             self._tasks.pop(entry.owner, None)
+            self.advance()
+
+    async def _rise(self, entry: RevisionEntry) -> None:
+        """The shortest way up that there is."""
+        if entry.woken and not self._rising.is_wanted(entry):
+            return
+        try:
+            back = await self._rising.bring_back(entry, build=self._books.builds.get(entry.request.engine, ""))
+        except PoolExhausted as error:
+            raise self._no_room(entry, error, error.needed_bytes) from error
+        if back:
+            self._offer(entry)
+        else:
+            await self._bring_up(entry)
 
     async def _bring_up(self, entry: RevisionEntry) -> None:
         place = place_of(entry.request.engine, self._config.engines)
@@ -149,11 +168,13 @@ class Residency:
         await self._prepare(entry, files, place)
         self._books.move(entry, RevisionPhase.PROVING)
         await self._prove(entry, place)
+        self._rising.proven(entry)
         self._offer(entry)
 
     def _offer(self, entry: RevisionEntry) -> None:
-        self._books.new_handle(entry)
-        self._books.record_counters()
+        if not self._rising.offer_as_before(entry):
+            self._books.new_handle(entry)
+            self._books.record_counters()
         self._books.move(entry, RevisionPhase.OFFERING)
         self._books.record_revision(entry)
         self._handover.offer_all(entry)
@@ -191,8 +212,9 @@ class Residency:
         filling = Filling(
             self._memory,
             owner=entry.owner,
-            make_room=lambda needed: self.make_room(needed, wanted_by=f"{entry.voice} {entry.revision[:10]}"),
+            make_room=lambda needed: self._room.make_now(entry, needed),
             no_room=lambda error, needed: self._no_room(entry, error, needed),
+            wait_for_room=lambda needed: self._wait_for_room(entry, needed),
         )
         reference = entry.request.reference
         job = {
@@ -209,9 +231,9 @@ class Residency:
         try:
             result = await self._child(
                 ChildKind.PREPARE,
-                {**job, "shared": part_documents(shared)},
+                {**job, "shared": part_documents(shared), "memory": self._memory.mapping_terms},
                 entry,
-                fds=[self._memory.export(part.digest) for part in shared],
+                fds=[fd for part in shared for fd in self._memory.export(part.digest)],
                 deadline_s=self._config.deadlines.prepare_s,
                 answer=filling.answer,
             )
@@ -223,16 +245,24 @@ class Residency:
             raise
         entry.parts, entry.build = (*filling.parts, *shared), str(result["build"])
 
+    async def _wait_for_room(self, entry: RevisionEntry, needed_bytes: int) -> None:
+        """Somebody waits for this revision: what makes room for it may still speak for a moment."""
+        if entry.woken:
+            try:
+                await self._rising.make_room(entry, needed_bytes)
+            except PoolExhausted as error:
+                raise self._no_room(entry, error, needed_bytes) from error
+
     async def _prove(self, entry: RevisionEntry, place: str) -> None:
         job = {
             "place": place,
             "parts": entry.part_documents,
             "sound": [part.digest for part in entry.parts if part.digest in self._shared.sound],
             "options": entry.request.options,
-            "device": self._config.pod.device_class,
+            "memory": self._memory.mapping_terms,
             "language": entry.language,
         }
-        fds = [self._memory.export(part.digest) for part in entry.parts]
+        fds = [fd for part in entry.parts for fd in self._memory.export(part.digest)]
         shown = await self._child(ChildKind.PROVE, job, entry, fds=fds, deadline_s=self._config.deadlines.prove_s)
         entry.sentence = ProbeReport(
             key="",
@@ -265,46 +295,6 @@ class Residency:
         rules = (rule for rule in self._config.sources if "*" in rule.namespaces or namespace in rule.namespaces)
         return merged(Allowed(prefixes=r.uri_prefixes, private_addresses=r.private_addresses) for r in rules)
 
-    def make_room(self, needed_bytes: int, *, wanted_by: str) -> None:
-        """Evict what may go, if that is enough; what workers still map is free only later."""
-        usage = self._memory.usage()
-        missing = needed_bytes - usage.free_bytes - usage.lingering_bytes
-        chosen = choose_evictions(self._residents(), needed_bytes=missing, now_s=time.monotonic())
-        for owner in chosen or ():
-            victim = next(one for one in self._books.revisions() if one.owner == owner)
-            self._books.event(
-                "Evicted",
-                f"revision {victim.revision[:10]} made room for {wanted_by}",
-                voice=victim.voice,
-            )
-            self._books.move(victim, RevisionPhase.RETIRING, reason="Evicted")
-            self._handover.retire(victim, forget=True)
-        self._memory.reap()
-
-    def _residents(self) -> list[Resident]:
-        found = self._shared.residents()
-        for entry in self._books.revisions():
-            if entry.parts:
-                uses, last_used_s = self._uses(str(entry.voice), entry.revision)
-                found.append(
-                    Resident(
-                        revision=entry.owner,
-                        parts={part.digest: part.size_bytes for part in entry.parts},
-                        protected=entry.phase is not RevisionPhase.READY or self._is_needed(entry),
-                        uses=uses,
-                        last_used_s=last_used_s,
-                    )
-                )
-        return found
-
-    def _is_needed(self, entry: RevisionEntry) -> bool:
-        """Protected by its voice; or the one shadow of a voice whose rollout may be about to flip to it."""
-        voice = self._books.voices[str(entry.voice)]
-        if entry.revision in voice.protected:
-            return True
-        newest = max(voice.revisions.values(), key=lambda one: one.since_ns)
-        return newest is entry
-
     def _no_room(self, entry: RevisionEntry, error: PoolExhausted, needed_bytes: int) -> SegueError:
         """Later, or never: it must fit into the budget beside the voice's own active revision and the shared models."""
         voice = self._books.voices[str(entry.voice)]
@@ -332,17 +322,16 @@ class Residency:
         await self._shared.wait(entry.request.engine, say=say)
 
     def _queue(self, entry: RevisionEntry, error: _NoRoom) -> None:
+        if entry.woken:
+            self._rising.rest_again(entry, "PoolFull", str(error))
+            return
         entry.needed_bytes = error.needed_bytes
         self._books.move(entry, RevisionPhase.QUEUED, reason="PoolFull", message=str(error))
 
     def _may_try(self, entry: RevisionEntry) -> bool:
         if entry.reason != "PoolFull":
             return True
-        usage = self._memory.usage()
-        if usage.free_bytes >= entry.needed_bytes:
-            return True
-        missing = entry.needed_bytes - usage.free_bytes - usage.lingering_bytes
-        return missing > 0 and bool(choose_evictions(self._residents(), needed_bytes=missing, now_s=time.monotonic()))
+        return self._room.could(entry, entry.needed_bytes)
 
     def _cached_digests(self) -> set[str]:
         found: set[str] = set()

@@ -29,6 +29,7 @@ from segue_sidecar.recovery import reconcile
 from segue_sidecar.residency import Residency
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.throttle import Load, Pacer, next_duty
+from segue_sidecar.tiers.room import Room
 from segue_sidecar.workers import Roster, Worker, WorkerPhase
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Upkeep:
         roster: Roster,
         reception: Reception,
         residency: Residency,
+        room: Room,
         commands: Commands,
         evidence: Evidence,
         contact: Contact,
@@ -79,6 +81,7 @@ class Upkeep:
         self._roster = roster
         self._reception = reception
         self._residency = residency
+        self._room = room
         self._commands = commands
         self._evidence = evidence
         self._contact = contact
@@ -167,6 +170,8 @@ class Upkeep:
             except SegueError as error:
                 logger.error("the word of %s cannot be restored: %s", voice.name, error)
         self._commands.forget_released()
+        if self._residency.settled:
+            self._room.rest_idle()
         self._residency.advance()
 
 

@@ -100,6 +100,7 @@ class Sidecar:
                 logger.info("stopping: children end, workers go on")
                 await parts.services.probing.close()
                 await parts.core.residency.close()
+                await parts.core.store.close()
                 for task in tasks:
                     task.cancel()
         finally:
@@ -112,6 +113,7 @@ class Sidecar:
             "recovery": self._recover(parts),
             "builds": self._ask_engines(parts),
             "models": parts.core.shared.run(),
+            "prepared": parts.core.store.look(),
             "desired": parts.following.run(parts.recovery.settled),
             "upkeep": every(1.0, parts.upkeep.second),
             "pacing": every(PACE_EVERY_S, parts.pacing.round),

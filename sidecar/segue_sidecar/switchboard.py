@@ -15,7 +15,7 @@ from segue.errors import MemoryError_, NotReady
 from segue.memory.messages import Consistency as HandoffConsistency
 from segue.memory.messages import Forget, Purge, Voice
 from segue.memory.page import COLD, NO_HANDLE, Mode, PointerPage, Word
-from segue.wire import CanaryMode, Pointer, RevisionPhase
+from segue.wire import CanaryMode, Pointer, RevisionPhase, Tier
 from segue_sidecar.books import Books
 from segue_sidecar.entries import Said, VoiceEntry
 from segue_sidecar.workers import Roster
@@ -56,9 +56,17 @@ class Switchboard:
         """
         if self.page is None:
             raise NotReady("workers have yet to hand back the pointer page: try again in a moment")
+        if self._may_sleep(voice, said):
+            return
         for revision in (said.active, said.candidate):
             if revision is not None:
-                self._require_resolvable(voice, revision)
+                self.require_resolvable(voice, revision)
+
+    def _may_sleep(self, voice: VoiceEntry, said: Said) -> bool:
+        """Whether this says only whom the next request is to bring up: nobody hears the voice now."""
+        entry = voice.revisions.get(said.active or "")
+        resting = entry is not None and entry.rests and entry.request.tier is not Tier.HOT
+        return resting and said.candidate is None and not self.word(voice).handles
 
     def store(self, voice: VoiceEntry, said: Said) -> int:
         """Make the word say this; CLOCK_MONOTONIC ns directly after the store. Check `require_storable` before.
@@ -68,24 +76,34 @@ class Switchboard:
         JournalError
             The disk is full: nothing was changed.
         """
-        before, voice.said = voice.said, said
+        before = voice.said, voice.speaks_since_ns
+        voice.say(said)
         try:
             self._books.record_voice(voice)
         except BaseException:
-            voice.said = before
+            voice.said, voice.speaks_since_ns = before
             raise
         return self._speak(voice)
 
     def store_at_any_rate(self, voice: VoiceEntry, said: Said) -> int:
         """As `store`, for what cannot wait for a full disk: going back, and saying again what was said before."""
-        voice.said = said
+        voice.say(said)
         self._books.note_voice(voice)
         return self._speak(voice)
+
+    def say_again(self, voice: VoiceEntry) -> None:
+        """Make the word say what the books say. Check `can_say` before."""
+        self._speak(voice)
 
     def _speak(self, voice: VoiceEntry) -> int:
         assert self.page is not None
         self.guard(voice)
         return self.page.store(voice.slot, self._following(voice, voice.said))
+
+    def sleep(self, voice: VoiceEntry) -> None:
+        """Make the word cold: whoever asks brings the voice up first. What the books say of it stays."""
+        assert self.page is not None
+        self.page.store(voice.slot, self.word(voice).followed_by(active=NO_HANDLE))
 
     def guard(self, voice: VoiceEntry) -> None:
         """Tell the workers what they must know of the voice beside its word, where that changed."""
@@ -123,7 +141,8 @@ class Switchboard:
         for worker in self.roster.connected():
             worker.send(Forget(slot=voice.slot))
 
-    def _require_resolvable(self, voice: VoiceEntry, revision: str) -> None:
+    def require_resolvable(self, voice: VoiceEntry, revision: str) -> None:
+        """Raises `NotReady` for a revision that a live worker could not speak with."""
         entry = voice.revisions.get(revision)
         if entry is None or entry.phase is not RevisionPhase.READY or entry.handle is None:
             phase = entry.phase if entry else "not on this pod"

@@ -27,17 +27,21 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Promtool:
-    """`promtool test rules`, without rules."""
+    """`promtool test rules`, with rules and without."""
 
     program: str
 
-    def complaints(self, series: Mapping[str, str], expected: Sequence[Expectation], *, folder: Path) -> str:
+    def complaints(
+        self, series: Mapping[str, str], expected: Sequence[Expectation], *, folder: Path, rules: Path | None = None
+    ) -> str:
         """What does not hold; empty: everything does.
 
         Parameters
         ----------
         series
             Values of each series every 30 s, in promtool's notation: `0+30x40` rises 40 times by 30.
+        rules
+            A file of rules that are evaluated as well: what they record, and `ALERTS`, can be asked for.
         """
         case = {
             "interval": f"{STEP_S}s",
@@ -46,7 +50,8 @@ class Promtool:
         }
         path = folder / "expressions.yaml"
         with path.open("w", encoding="utf-8") as file:
-            YAML(typ="safe").dump({"evaluation_interval": f"{STEP_S}s", "tests": [case]}, file)
+            files = [str(rules)] if rules is not None else []
+            YAML(typ="safe").dump({"rule_files": files, "evaluation_interval": f"{STEP_S}s", "tests": [case]}, file)
         command = [self.program, "test", "rules", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         return "" if done.returncode == 0 else done.stdout + done.stderr

@@ -69,10 +69,19 @@ class Process:
         told = [json.loads(line) for line in lines if line.startswith("{")]
         return [event for event in told if event.get("event") == kind]
 
+    def say(self, line: str) -> None:
+        """Tell it something on its stdin."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+
     def kill(self, number: int = signal.SIGKILL) -> int:
         """End it and wait; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         return self.process.wait(timeout=15)
 
 
@@ -134,6 +143,7 @@ class World:
         with output.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, *command],
+                stdin=subprocess.PIPE if "--asked" in command else None,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 cwd=REPOSITORY,
@@ -159,9 +169,10 @@ class World:
         assert ready.exists(), started.output.read_text()
         return started
 
-    def start_worker(self, name: str = "w0", *, trouble: str = "") -> Process:
-        """Start a worker; it connects by itself."""
-        return self.spawn(name, "-m", "tests.support.worker", str(self.socket), name, "--trouble", trouble)
+    def start_worker(self, name: str = "w0", *, trouble: str = "", asked: bool = False) -> Process:
+        """Start a worker; it connects by itself. `asked`: it speaks only when it is told to."""
+        more = ["--asked"] if asked else []
+        return self.spawn(name, "-m", "tests.support.worker", str(self.socket), name, "--trouble", trouble, *more)
 
     async def stop(self) -> None:
         """End all that was started."""
@@ -269,7 +280,7 @@ async def flip(
 
 @contextlib.asynccontextmanager
 async def running(
-    *, workers: int = 1, trouble: str = "", **settings: Any
+    *, workers: int = 1, trouble: str = "", asked: bool = False, **settings: Any
 ) -> AsyncIterator[tuple[World, SidecarClient]]:
     """A world with a sidecar, workers that serve, and a client."""
     directory = Path(tempfile.mkdtemp(prefix="segue-", dir="/tmp"))
@@ -277,7 +288,7 @@ async def running(
     try:
         await world.start_sidecar()
         names = [f"w{index}" for index in range(workers)]
-        started = [world.start_worker(name, trouble=trouble) for name in names]
+        started = [world.start_worker(name, trouble=trouble, asked=asked) for name in names]
         async with world.client() as client:
             for worker in started:
                 await eventually(lambda worker=worker: worker.events("serving"), what="a worker to serve")  # type: ignore[misc]

@@ -2,7 +2,8 @@
 
 Run as `python -m tests.support.worker SOCKET NAME [--trouble KIND]`. Each line on stdout is one JSON event. A request
 is an admission through `segue.memory.admission` and an entry in the stats page; a voice whose weights say
-`"fails": true` fails each of them.
+`"fails": true` fails each of them. With `--asked` nobody asks but the test, by lines on stdin: `ask NAMESPACE/NAME` is
+one request, for which a cold voice is wanted first; `hold NAMESPACE/NAME` one that goes on until `let go`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ from segue.memory.messages import (
     Retired,
     RevisionRef,
     Serve,
+    Unavailable,
     Voice,
+    VoiceName,
+    Want,
 )
 from segue.memory.page import PageReader
 from segue.memory.stats import StatsPage, create_stats_memfd
@@ -73,7 +77,12 @@ class TestWorker:
 
     __test__ = False
 
-    def __init__(self, *, name: str, trouble: str) -> None:
+    def __init__(self, *, name: str, trouble: str, asked: bool = False) -> None:
+        self.asked = asked
+        self.connection: Connection | None = None
+        self.held: list[int] = []
+        self.leaving: set[int] = set()
+        self.wanted: set[VoiceName] = set()
         self.name = name
         self.trouble = trouble
         self.stats = StatsPage(create_stats_memfd())
@@ -87,7 +96,9 @@ class TestWorker:
 
     async def run(self, path: Path) -> None:
         """Connect for ever; requests go on without a connection."""
-        asyncio.get_running_loop().create_task(self.serve())
+        tasks = [asyncio.create_task(self.serve())]
+        if self.asked:
+            tasks.append(asyncio.create_task(self.listen()))
         while True:
             connection = await connect_patiently(path)
             try:
@@ -101,7 +112,7 @@ class TestWorker:
     async def attend(self, connection: Connection) -> None:
         """One connection, to its end."""
         holdings = [
-            HeldRevision(resident.ref, [part.export() for part in resident.parts])
+            HeldRevision(resident.ref, [fd for part in resident.parts for fd in part.export()])
             for resident in self.residents.values()
         ]
         fds = [self.stats.export()] + ([os.dup(self.page_fd)] if self.page else [])
@@ -115,6 +126,7 @@ class TestWorker:
         if self.trouble == "nonsense":
             connection._sock.send(b"what?")
         await introduce(connection, hello, fds=fds, holdings=holdings)
+        self.connection = connection
         while True:
             with await connection.receive() as received:
                 self.hear(connection, received)
@@ -138,7 +150,13 @@ class TestWorker:
                 self.stats.set_state(WorkerState.SERVING)
                 tell("serving")
             case Retire():
-                self.let_go(connection, message.handle)
+                if message.handle in self.held:
+                    self.leaving.add(message.handle)
+                else:
+                    self.let_go(connection, message.handle)
+            case Unavailable():
+                self.wanted.discard(message.voice)
+                tell("unavailable", voice=str(message.voice), reason=message.reason, message=message.message)
             case _:
                 tell("other", kind=message.kind)
 
@@ -148,7 +166,7 @@ class TestWorker:
             memfd.close_all(fds)
             connection.send(Ready(handle=ref.handle))
             return
-        parts = [self.mapper.map(fd, part) for fd, part in zip(fds, ref.parts, strict=True)]
+        parts = [self.mapper.map(own, part) for part, own in ref.grouped(fds)]
         view = voice_view(parts, options=ref.options)
         synthesizer = (SharingEngine() if ref.engine == "sharing" else TinyEngine()).build(view, Device())
         assert isinstance(synthesizer, TinySynthesizer)
@@ -182,9 +200,62 @@ class TestWorker:
         while True:
             await asyncio.sleep(REQUEST_EVERY_S)
             self.stats.beat(queued=0)
-            if self.page is not None and self.serving:
+            if self.asked:
+                self.answer_those_who_wait()
+            elif self.page is not None and self.serving:
                 for voice in list(self.voices.values()):
                     self.request(voice)
+
+    async def listen(self) -> None:
+        """Do what the lines on stdin say."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+        while line := (await reader.readline()).decode().split():
+            match line:
+                case ["ask" | "hold" as verb, name]:
+                    self.want(name, hold=verb == "hold")
+                case ["let", "go"]:
+                    for handle in self.held:
+                        self.stats.row(handle).released()
+                    self.held.clear()
+                    for handle in self.leaving:
+                        assert self.connection is not None
+                        self.let_go(self.connection, handle)
+                    self.leaving.clear()
+                case _:
+                    tell("other", line=line)
+
+    def want(self, name: str, *, hold: bool) -> None:
+        """Speak at once, or ask the sidecar for the voice; it is spoken when its word names somebody."""
+        namespace, _, short = name.partition("/")
+        voice = next((one for one in self.voices.values() if one.voice == VoiceName(namespace, short)), None)
+        if voice is not None and self.speak(voice, hold=hold):
+            return
+        assert self.connection is not None
+        self.wanted.add(VoiceName(namespace, short))
+        self.connection.send(Want(voice=VoiceName(namespace, short)))
+
+    def answer_those_who_wait(self) -> None:
+        """Whoever waited for a cold voice is served once it is not cold any more."""
+        for voice in list(self.voices.values()):
+            if voice.voice in self.wanted and self.speak(voice):
+                self.wanted.discard(voice.voice)
+
+    def speak(self, voice: Voice, *, hold: bool = False) -> bool:
+        """One request; false where the voice is cold."""
+        assert self.page is not None
+        word = self.page.load(voice.slot)
+        if word.active not in self.residents:
+            return False
+        revision = self.residents[word.active].ref.revision
+        if hold:
+            self.stats.row(word.active).admitted()
+            self.held.append(word.active)
+        else:
+            self.request(voice)
+        tell("spoke", voice=str(voice.voice), revision=revision, handle=word.active)
+        return True
 
     def request(self, voice: Voice) -> None:
         """One request, admitted and over at once, unless its weights say that it never ends."""
@@ -231,9 +302,11 @@ def main() -> None:
     parser.add_argument("socket", type=Path)
     parser.add_argument("name")
     parser.add_argument("--trouble", default="")
+    parser.add_argument("--asked", action="store_true")
     arguments = parser.parse_args()
+    worker = TestWorker(name=arguments.name, trouble=arguments.trouble, asked=arguments.asked)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(TestWorker(name=arguments.name, trouble=arguments.trouble).run(arguments.socket))
+        asyncio.run(worker.run(arguments.socket))
 
 
 if __name__ == "__main__":

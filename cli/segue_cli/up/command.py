@@ -44,6 +44,13 @@ def up(
     hooks_listen: Annotated[str, typer.Option(help="Where Alertmanager calls, ADDRESS:PORT.")] = "127.0.0.1:9095",
     prometheus: Annotated[str | None, typer.Option(help="URL of the Prometheus that answers watch.queries.")] = None,
     prometheus_token: Annotated[Path | None, typer.Option(help="File with a bearer token for it.")] = None,
+    console: Annotated[bool, typer.Option(help="Serve the console, a page to look, listen and act on.")] = True,
+    console_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Its port, 0: a free one; default: 8090, or a free one.")
+    ] = None,
+    console_token: Annotated[
+        Path | None, typer.Option(help="File with the tokens that may act on it; default: one is made.")
+    ] = None,
 ) -> None:
     """Serve a folder of voices: sidecar, server and operator as real processes; edits are picked up within a second.
 
@@ -70,6 +77,9 @@ def up(
         status_port=status_port,
         hooks=Hooks(_existing(hooks_token), *_address(hooks_listen)) if hooks_token is not None else None,
         prometheus=_prometheus(prometheus, prometheus_token),
+        console=console,
+        console_port=console_port,
+        console_token=_existing(console_token) if console_token is not None else None,
     )
     raise typer.Exit(run(wishes))
 

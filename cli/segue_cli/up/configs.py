@@ -36,6 +36,19 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsolePlan:
+    """Where the console is served, and which tokens let people act on it."""
+
+    port: int
+    token_file: Path
+
+    @property
+    def url(self) -> str:
+        """For a browser on this machine."""
+        return f"http://127.0.0.1:{self.port}/"
+
+
+@dataclass(frozen=True, slots=True)
 class PrometheusAccess:
     """Where `watch.queries` are evaluated."""
 
@@ -49,8 +62,9 @@ class Plan:
 
     Attributes
     ----------
-    status_port, control_port, sidecar_status_port
-        Free ports on 127.0.0.1, chosen once, so that a process that is started again is where it was.
+    status_port, control_port, sidecar_status_port, operator_status_port
+        Free ports on 127.0.0.1, chosen once, so that a process that is started again is where it was. Where the
+        operator listens for Alertmanager it shows its figures as well; without either it shows none.
     allow
         URI prefixes that voices may name, beside their own folder.
     models
@@ -81,8 +95,29 @@ class Plan:
     pod_name: str = POD_NAME
     namespace: str = NAMESPACE
     fleet: str = FLEET
+    operator_status_port: int | None = None
     hooks: Hooks | None = None
     prometheus: PrometheusAccess | None = None
+    console: ConsolePlan | None = None
+
+    @property
+    def operator_listen(self) -> str | None:
+        """`ADDRESS:PORT` of the operator's plain listener: figures, and alerts where a token is set."""
+        if self.hooks is not None:
+            return self.hooks.listen
+        return f"{self.own_address}:{self.operator_status_port}" if self.operator_status_port is not None else None
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        """Where each process shows its figures, for somebody on this machine."""
+        found = {
+            "server": f"http://{self.own_address}:{self.status_port}/metrics",
+            "sidecar": f"http://{self.own_address}:{self.sidecar_status_port}/metrics",
+        }
+        if self.operator_listen is not None:
+            host, _, port = self.operator_listen.rpartition(":")
+            found["operator"] = f"http://{_reachable(host)}:{port}/metrics"
+        return found
 
     @property
     def sidecar_config(self) -> Path:
@@ -102,8 +137,13 @@ class Plan:
     @property
     def url(self) -> str:
         """Where the speech API answers, for somebody on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+        return f"http://{_reachable(self.host)}:{self.port}"
+
+
+def _reachable(host: str) -> str:
+    """An address as a URL has it, for somebody on this machine: who listens everywhere listens on loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def ready_file(layout: Layout, name: str) -> Path:
@@ -163,6 +203,7 @@ def _operator(plan: Plan, tls: KeyPairFiles) -> dict[str, Any]:
     url = f"https://{plan.own_address}:{plan.control_port}"
     return {
         **_triggers(plan),
+        **_console(plan),
         "adapter": "folder",
         "voices": str(plan.voices),
         "statusDirectory": str(layout.status),
@@ -182,13 +223,23 @@ def _operator(plan: Plan, tls: KeyPairFiles) -> dict[str, Any]:
 
 def _triggers(plan: Plan) -> dict[str, Any]:
     sections: dict[str, Any] = {}
+    if plan.operator_listen is not None:
+        sections["listen"] = plan.operator_listen
     if plan.hooks is not None:
-        sections |= {"listen": plan.hooks.listen, "hooks": {"tokenFile": str(plan.hooks.token_file)}}
+        sections["hooks"] = {"tokenFile": str(plan.hooks.token_file)}
     if plan.prometheus is not None:
         sections["prometheus"] = {"url": plan.prometheus.url}
         if plan.prometheus.token_file is not None:
             sections["prometheus"]["tokenFile"] = str(plan.prometheus.token_file)
     return sections
+
+
+def _console(plan: Plan) -> dict[str, Any]:
+    if plan.console is None:
+        return {}
+    speech = {"url": plan.url, "metricsUrl": f"http://{plan.own_address}:{plan.status_port}"}
+    listen = f"{plan.own_address}:{plan.console.port}"
+    return {"console": {"listen": listen, "tokenFile": str(plan.console.token_file), "speech": speech}}
 
 
 def _write(path: Path, config: Mapping[str, Any]) -> None:

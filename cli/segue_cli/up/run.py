@@ -20,6 +20,7 @@ from segue_cli.shared_models import ENGINE, VARIABLE, Models, models_of, require
 from segue_cli.up import lock
 from segue_cli.up.certificates import ensure_certificates
 from segue_cli.up.configs import Hooks, Plan, PrometheusAccess, ready_file, write_configs
+from segue_cli.up.console import console_lines, plan_console
 from segue_cli.up.memory import default_budget_bytes, parse_bytes
 from segue_cli.up.ports import free_port, require_free
 from segue_cli.up.report import Reporter, curl_line
@@ -52,6 +53,9 @@ class Wishes:
     status_port: int
     hooks: Hooks | None = None
     prometheus: PrometheusAccess | None = None
+    console: bool = True
+    console_port: int | None = None
+    console_token: Path | None = None
 
 
 def run(wishes: Wishes) -> int:
@@ -87,6 +91,7 @@ def _plan(wishes: Wishes, layout: Layout) -> Plan:
         status_port=require_free("127.0.0.1", wishes.status_port),
         control_port=free_port(),
         sidecar_status_port=free_port(),
+        operator_status_port=free_port(),
         pod_uid=_pod_uid(layout),
         budget_bytes=budget_bytes + (models.size_bytes if models is not None else 0),
         models=models.directory if models is not None else None,
@@ -97,6 +102,7 @@ def _plan(wishes: Wishes, layout: Layout) -> Plan:
         trusted_keys=wishes.trusted_keys,
         hooks=_hooks(wishes.hooks) if wishes.hooks is not None else None,
         prometheus=wishes.prometheus,
+        console=plan_console(wishes, layout) if wishes.console else None,
     )
 
 
@@ -185,9 +191,12 @@ async def _announce(plan: Plan, services: Sequence[Service], reporter: Reporter)
         _say(f"still waiting for {slow}; logs are in {plan.layout.logs}")
         await asyncio.gather(*(service.wait_ready() for service in services))
     _say(f"speech API: {plan.url}/v1/audio/speech")
-    _say(f"metrics:    http://127.0.0.1:{plan.status_port}/metrics")
+    for name, address in plan.metrics.items():
+        _say(f"metrics:    {address} ({name})")
     if plan.hooks is not None:
         _say(f"alerts:     http://{plan.hooks.listen}/v1/hooks/alertmanager")
+    for line in console_lines(plan, services):
+        _say(line)
     reporter.serving.set()
     with suppress(TimeoutError):
         async with asyncio.timeout(VOICES_WITHIN_S):
@@ -214,6 +223,8 @@ def _write_up_file(plan: Plan, services: Sequence[Service]) -> None:
         "sidecar": f"https://127.0.0.1:{plan.control_port}",
         "sidecarStatus": f"http://127.0.0.1:{plan.sidecar_status_port}",
         "operator": str(plan.layout.operator_socket),
+        "metrics": dict(plan.metrics),
+        "console": plan.console.url if plan.console is not None else None,
         "podUid": plan.pod_uid,
         "tls": str(plan.layout.tls),
         "children": {service.name: service.pid for service in services if service.pid is not None},

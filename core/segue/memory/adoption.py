@@ -22,7 +22,7 @@ from segue.memory.messages import Hello, Holding, RevisionRef
 
 @dataclass(slots=True)
 class HeldRevision:
-    """A revision that a worker gave back: its claim, and one descriptor per part, in order."""
+    """A revision that a worker gave back: its claim, and the descriptors of its parts, in order."""
 
     held: RevisionRef
     fds: list[int]

@@ -28,6 +28,8 @@ class Resident:
         Requests, decayed by `decayed_uses` up to `last_used_s`.
     last_used_s
         Monotonic seconds.
+    rank
+        Whoever has a lower one goes first, however much it is used.
     """
 
     revision: str
@@ -35,6 +37,7 @@ class Resident:
     protected: bool
     uses: float
     last_used_s: float
+    rank: int = 0
 
 
 def decayed_uses(uses: float, *, last_used_s: float, now_s: float) -> float:
@@ -43,11 +46,11 @@ def decayed_uses(uses: float, *, last_used_s: float, now_s: float) -> float:
 
 
 def eviction_order(residents: Iterable[Resident], *, now_s: float) -> list[Resident]:
-    """Those that may go, the first to go first: fewest decayed uses, then longest unused, then by name."""
+    """Those that may go, the first to go first: by rank, fewest decayed uses, longest unused, then by name."""
 
-    def worth(resident: Resident) -> tuple[float, float, str]:
+    def worth(resident: Resident) -> tuple[int, float, float, str]:
         uses = decayed_uses(resident.uses, last_used_s=resident.last_used_s, now_s=now_s)
-        return uses, resident.last_used_s, resident.revision
+        return resident.rank, uses, resident.last_used_s, resident.revision
 
     return sorted((resident for resident in residents if not resident.protected), key=worth)
 

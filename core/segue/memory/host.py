@@ -6,13 +6,14 @@ What runs on machines without a GPU, and the source that `gpu-copy` fills its sl
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from typing_extensions import override
 
 from segue.engine import PartView
 from segue.errors import ArenaCorrupt
-from segue.memory.arena import Arena
+from segue.memory import memfd
+from segue.memory.arena import Arena, Step
 from segue.memory.arena import seal as seal_arena
 from segue.memory.interface import Allocation, MappedPart, MemoryMode, MemoryUsage, WeightMapper, WeightMemory
 from segue.memory.messages import PartRef
@@ -58,8 +59,8 @@ class HostMemory(WeightMemory):
         self._pool.abandon(allocation)
 
     @override
-    def adopt(self, fd: int, *, part: PartRef, owner: str) -> None:
-        self._pool.adopt(fd, digest=part.digest, size_bytes=part.size_bytes, owner=owner)
+    def adopt(self, fds: Sequence[int], *, part: PartRef, owner: str) -> None:
+        self._pool.adopt(_only(fds, part), digest=part.digest, size_bytes=part.size_bytes, owner=owner)
 
     @override
     def holds(self, digest: str) -> bool:
@@ -78,8 +79,8 @@ class HostMemory(WeightMemory):
         return self._pool.owners(digest)
 
     @override
-    def export(self, digest: str) -> int:
-        return self._pool.export(digest)
+    def export(self, digest: str) -> tuple[int, ...]:
+        return (self._pool.export(digest),)
 
     @override
     def mark_holder(self, digest: str, *, holder: str) -> None:
@@ -141,12 +142,12 @@ class HostPart(MappedPart):
         self._arena.prefault()
 
     @override
-    def verify(self) -> None:
-        self._arena.verify_digest(self._part.digest)
+    def verify(self, *, step: Step | None = None) -> None:
+        self._arena.verify_digest(self._part.digest, step=step)
 
     @override
-    def export(self) -> int:
-        return os.dup(self._fd)
+    def export(self) -> tuple[int, ...]:
+        return (os.dup(self._fd),)
 
     @override
     def close(self) -> None:
@@ -161,8 +162,22 @@ class HostMapper(WeightMapper):
     """The worker's side: map sealed arenas read-only."""
 
     @override
-    def map(self, fd: int, part: PartRef) -> HostPart:
+    def map(self, fds: Sequence[int], part: PartRef) -> HostPart:
+        try:
+            fd = _only(fds, part)
+        except ArenaCorrupt:
+            memfd.close_all(fds)
+            raise
         return HostPart(fd, part)
+
+
+def _only(fds: Sequence[int], part: PartRef) -> int:
+    if len(fds) != 1:
+        raise ArenaCorrupt(
+            f"part {part.name!r} came with {len(fds)} descriptors: it lies in device memory, and this process takes "
+            "host memory only; set the same memory mode for sidecar and server"
+        )
+    return fds[0]
 
 
 def _claimed_digest(allocation: Allocation) -> str:

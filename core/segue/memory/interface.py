@@ -1,29 +1,32 @@
 """What a kind of weight memory must be able to do.
 
-Host memory does it now (`host`); device memory shared by the sidecar (`gpu-shared`) and device slots filled from host
-arenas (`gpu-copy`) will do it behind the same two protocols. Sidecar and server use nothing else of the memory, so a
-mode is chosen in one place.
+Host memory (`host`), device memory shared by the sidecar (`device.shared`) and device slots filled from host arenas
+(`device.copying`) do it behind the same two protocols. Sidecar and server use nothing else of the memory, so a mode is
+chosen in one place.
 
 A part is known by its key: the digest of its content. The same key in two revisions is the same memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from segue.engine import PartView
+from segue.memory.arena import Step
 from segue.memory.messages import PartRef
+from segue.memory.mode import MemoryMode
 
-
-class MemoryMode(StrEnum):
-    """Where weights live while somebody speaks with them."""
-
-    HOST = "host"
-    GPU_SHARED = "gpu-shared"
-    GPU_COPY = "gpu-copy"
+__all__ = [
+    "Allocation",
+    "MappedPart",
+    "MemoryMode",
+    "MemoryUsage",
+    "Upload",
+    "WeightMapper",
+    "WeightMemory",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,22 @@ class Allocation:
     warm: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A sealed part that is to be copied to where it will be spoken with from.
+
+    Attributes
+    ----------
+    part
+        What it is.
+    fds
+        Fresh descriptors, the receiver's: the sealed host arena, then what `WeightMemory.export` gives.
+    """
+
+    part: PartRef
+    fds: tuple[int, ...]
+
+
 class WeightMemory(Protocol):
     """The owner's side, in the sidecar. Not thread-safe: the sidecar's loop owns it."""
 
@@ -87,8 +106,17 @@ class WeightMemory(Protocol):
         ...
 
     def usage(self) -> MemoryUsage:
-        """The figures of now."""
+        """The figures of now, of the budget that resident parts count against."""
         ...
+
+    def budgets(self) -> Mapping[str, MemoryUsage]:
+        """The figures of every budget there is: `host`, and `gpu` where parts live on a device."""
+        return {"host": self.usage()}
+
+    @property
+    def mapping_terms(self) -> Mapping[str, Any]:
+        """What a child must be told so that it can map parts; plain JSON (see `segue_sidecar.children.mapping`)."""
+        return {"mode": MemoryMode.HOST.value, "device": "cpu"}
 
     def settle(self) -> None:
         """Every worker has said hello or is dead: from now on memory may be allocated.
@@ -129,8 +157,19 @@ class WeightMemory(Protocol):
         """Give up an allocation that was not finished; its memory counts until the child that filled it is gone."""
         ...
 
-    def adopt(self, fd: int, *, part: PartRef, owner: str) -> None:
-        """Take over a part that a worker gave back. `fd` stays the caller's. Counts against the budget, even over it.
+    def uploads(self, digests: Iterable[str]) -> tuple[Upload, ...]:
+        """Which of these parts have yet to be copied before they can be exported. A child does it; then `uploaded`.
+
+        None in host memory: a part is spoken with from where it was written.
+        """
+        return ()
+
+    def uploaded(self, digest: str) -> None:
+        """The part was copied and hashed where it lies now. Idempotent."""
+        return
+
+    def adopt(self, fds: Sequence[int], *, part: PartRef, owner: str) -> None:
+        """Take over a part that a worker gave back. `fds` stay the caller's. Counts against the budget, even over it.
 
         Checks seals, owner and size. The content is re-hashed apart (`Arena.verify_digest`), because that takes long.
 
@@ -163,13 +202,17 @@ class WeightMemory(Protocol):
         """Who needs this part."""
         ...
 
-    def export(self, digest: str) -> int:
-        """A new read-only description of the part, for one worker or child; owned by the caller.
+    def export(self, digest: str) -> tuple[int, ...]:
+        """The part's descriptors for one worker or child, as many as `mode.descriptors`; owned by the caller.
+
+        The first is a new read-only description, by which the kernel can say who still holds the part.
 
         Raises
         ------
         KeyError
             The part is not here.
+        MemoryError_
+            It was not uploaded yet.
         """
         ...
 
@@ -218,8 +261,8 @@ class MappedPart(Protocol):
         """Make the first request not pay for page faults. May take tens of milliseconds: not on the loop."""
         ...
 
-    def verify(self) -> None:
-        """Re-hash the content. Long: not on the loop.
+    def verify(self, *, step: Step | None = None) -> None:
+        """Re-hash the content. Long: not on the loop. `step` is called after each 4 MiB.
 
         Raises
         ------
@@ -228,17 +271,17 @@ class MappedPart(Protocol):
         """
         ...
 
-    def export(self) -> int:
-        """A duplicate of the descriptor, to give back to a restarted sidecar; owned by the caller."""
+    def export(self) -> tuple[int, ...]:
+        """Duplicates of the descriptors, to give back to a restarted sidecar; owned by the caller."""
         ...
 
     def close(self) -> None:
-        """Unmap and drop the descriptor. Idempotent. Takes milliseconds for large parts: not on the loop.
+        """Unmap and drop the descriptors. Idempotent. In host memory milliseconds for large parts: not on the loop.
 
         Raises
         ------
         BufferError
-            A view still lives.
+            Not yet: a view still lives, or a device still works with it. Try again; nothing was lost.
         """
         ...
 
@@ -246,8 +289,8 @@ class MappedPart(Protocol):
 class WeightMapper(Protocol):
     """The reader's side, in workers and provers."""
 
-    def map(self, fd: int, part: PartRef) -> MappedPart:
-        """Map a part. Takes over `fd`, also when it raises.
+    def map(self, fds: Sequence[int], part: PartRef) -> MappedPart:
+        """Map a part from what `WeightMemory.export` gave. Takes over `fds`, also when it raises.
 
         Raises
         ------

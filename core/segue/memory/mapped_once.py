@@ -7,14 +7,16 @@ that are built on the same memory can be the same network.
 
 from __future__ import annotations
 
-import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from typing_extensions import override
 
 from segue.engine import PartView
 from segue.errors import ArenaCorrupt
+from segue.memory import memfd
+from segue.memory.arena import Step
 from segue.memory.interface import MappedPart, WeightMapper
 from segue.memory.messages import PartRef
 
@@ -38,14 +40,14 @@ class MapOnce(WeightMapper):
         self._lock = threading.Lock()
 
     @override
-    def map(self, fd: int, part: PartRef) -> MappedPart:
+    def map(self, fds: Sequence[int], part: PartRef) -> MappedPart:
         with self._lock:
             mapping = self._mappings.get(part.digest)
             if mapping is None:
-                mapping = _Mapping(self._mapper.map(fd, part))
+                mapping = _Mapping(self._mapper.map(fds, part))
                 self._mappings[part.digest] = mapping
             else:
-                os.close(fd)
+                memfd.close_all(fds)
                 if mapping.part.part.size_bytes != part.size_bytes:
                     raise ArenaCorrupt(
                         f"part {part.name!r} was offered with {part.size_bytes} bytes, but {part.digest} is mapped "
@@ -97,11 +99,11 @@ class _User(MappedPart):
         self._owner.prefault(self._mapping)
 
     @override
-    def verify(self) -> None:
-        self._mapping.part.verify()
+    def verify(self, *, step: Step | None = None) -> None:
+        self._mapping.part.verify(step=step)
 
     @override
-    def export(self) -> int:
+    def export(self) -> tuple[int, ...]:
         return self._mapping.part.export()
 
     @override

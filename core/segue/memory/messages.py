@@ -13,6 +13,7 @@ Unknown fields are ignored; unknown kinds are an error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeAlias
@@ -21,12 +22,13 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import override
 
 from segue.errors import HandoffError
+from segue.memory.mode import MemoryMode
 from segue.memory.page import MAX_HANDLE, SLOTS
 
 PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 16 * 1024
 MAX_FDS = 32
-"""Descriptors in one message; more parts than this no revision has."""
+"""Descriptors in one message; more parts than this no revision has (half as many in a device's memory)."""
 
 MAX_HOLDINGS = 4_096
 """Revisions that one worker can give back."""
@@ -80,6 +82,8 @@ class RevisionRef:
         What `Engine.build` and requests need; `build_id` is the engine build that prepared the parts.
     parts
         In the order of the descriptors that come along.
+    memory
+        What kind of memory those describe; each part has `memory.descriptors` of them.
     """
 
     voice: VoiceName
@@ -91,6 +95,17 @@ class RevisionRef:
     options: dict[str, Any] = field(default_factory=dict)
     language: Annotated[str, StringConstraints(max_length=35)] = ""
     parts: Annotated[tuple[PartRef, ...], Field(min_length=1, max_length=MAX_FDS)]
+    memory: MemoryMode = MemoryMode.HOST
+
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors come along."""
+        return len(self.parts) * self.memory.descriptors
+
+    def grouped(self, fds: Sequence[int]) -> list[tuple[PartRef, tuple[int, ...]]]:
+        """Each part with its own of the descriptors that came along."""
+        each = self.memory.descriptors
+        return [(part, tuple(fds[place * each : (place + 1) * each])) for place, part in enumerate(self.parts)]
 
 
 # --- worker to sidecar ----------------------------------------------------------------------------------------------
@@ -124,7 +139,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """A revision that the worker still maps. Descriptors: one read-only description per part, in order."""
+    """A revision that the worker still maps. Descriptors: `held.memory.descriptors` per part, in order."""
 
     held: RevisionRef
     kind: Literal["holding"] = "holding"
@@ -231,7 +246,8 @@ class Forget:
 class Offer:
     """Map and build this revision, then answer `Ready` or `Failed`.
 
-    Descriptors: one read-only description per part, in the order of `offered.parts`, opened for this worker alone.
+    Descriptors: `offered.memory.descriptors` per part, in the order of `offered.parts`; the first of each part is a
+    read-only description that was opened for this worker alone.
     """
 
     offered: RevisionRef
@@ -321,8 +337,8 @@ def expected_fds(message: Message) -> int:
         case Page():
             return 1
         case Offer():
-            return len(message.offered.parts)
+            return message.offered.descriptors
         case Holding():
-            return len(message.held.parts)
+            return message.held.descriptors
         case _:
             return 0

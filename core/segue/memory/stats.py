@@ -88,13 +88,28 @@ class StatsPage:
             self._cells[WorkerCell.BATCH_SIZES + bisect.bisect_left(layout.BATCH_BUCKETS, rows)] += 1
             self._cells[WorkerCell.STEP_STARTED_NS] = time.monotonic_ns()
 
-    def step_ended(self) -> None:
-        """The step is over: its time counts as busy."""
+    def step_ended(self, *, spoken_by: int | None = None) -> None:
+        """The step is over: its time counts as busy, and as that of the revision with this handle.
+
+        Leave the handle out for what no listener waits for: the real-time factor is of what listeners hear.
+        """
         with self._lock:
             started_ns = self._cells[WorkerCell.STEP_STARTED_NS]
-            if started_ns:
-                self._cells[WorkerCell.BUSY_NS] += time.monotonic_ns() - started_ns
-                self._cells[WorkerCell.STEP_STARTED_NS] = 0
+            if not started_ns:
+                return
+            busy_ns = time.monotonic_ns() - started_ns
+            self._cells[WorkerCell.BUSY_NS] += busy_ns
+            self._cells[WorkerCell.STEP_STARTED_NS] = 0
+            row = self._rows.get(spoken_by) if spoken_by is not None else None
+            if row is not None:
+                self._cells[row.at + RowCell.BUSY_US] += busy_ns // 1000
+
+    def waited(self, delay_s: float) -> None:
+        """A listener's row waited so long, from its admission until an engine took it."""
+        bucket = bisect.bisect_left(layout.BUCKETS_S, delay_s)
+        with self._lock:
+            self._cells[WorkerCell.QUEUE_WAIT + bucket] += 1
+            self._cells[WorkerCell.QUEUE_WAIT_SUM_US] += max(0, int(delay_s * 1e6))
 
     def admitted(self, slot: int, raw_word: int) -> int:
         """A request was admitted under this word of the slot; returns its CLOCK_MONOTONIC ns.
@@ -240,6 +255,14 @@ class StatsRow:
     def cache_hit(self) -> None:
         """Answered from the result cache: neither success nor error."""
         self._add(RowCell.CACHE_HITS)
+
+    def listener_joined(self) -> None:
+        """Somebody speaks with it who spoke with another voice before."""
+        self._add(RowCell.LISTENERS_JOINED)
+
+    def listener_left(self) -> None:
+        """Somebody who spoke with it speaks with another voice now."""
+        self._add(RowCell.LISTENERS_LEFT)
 
     def spoke(self, text: str) -> None:
         """Set the text's bit, so that distinct texts can be counted across workers and pods."""

@@ -10,6 +10,9 @@ The page is an array of native u64 (`memoryview.cast("Q")`, one machine word per
 Only the worker writes, all else map it read-only. Every cell is written whole, so readers see old or new values, never
 halves. Cells that belong together are guarded: a ring entry by its own number and a check word, a row by a sequence
 that is odd while the row changes hands.
+
+Cells that are named in none of the enums are 0 and may get a meaning under the same version: a reader takes what an
+older writer never wrote for nothing counted, which is true.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ STATS_BYTES = TOTAL_CELLS * 8
 SHAPE = VERSION << 48 | ROWS << 32 | RING_ENTRIES
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
-"""Upper bounds (inclusive) of both histograms, in seconds; one more cell holds what is over the last."""
+"""Upper bounds (inclusive) of all histograms of seconds; one more cell holds what is over the last."""
 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 """Upper bounds (inclusive) of the histogram of batch sizes; one more cell holds what is over the last."""
@@ -73,7 +76,9 @@ class WorkerCell(IntEnum):
     BYTES_SENT = 25
     MIRRORS_DROPPED = 26
     RECONNECTS = 27
+    QUEUE_WAIT_SUM_US = 28
     BATCH_SIZES = 32  # and the 7 after
+    QUEUE_WAIT = 40  # and the 14 after
 
 
 class RowCell(IntEnum):
@@ -102,6 +107,9 @@ class RowCell(IntEnum):
     AUDIO_MS = 24
     LATENCY_SUM_US = 25
     FIRST_AUDIO_SUM_US = 26
+    BUSY_US = 27
+    LISTENERS_JOINED = 28
+    LISTENERS_LEFT = 29
     LATENCY = 32  # and the 14 after
     FIRST_AUDIO = 48  # and the 14 after
     TEXTS = 64  # and the 7 after

@@ -162,7 +162,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReading:
-    """The worker's own numbers. `counts` holds every cell that counts up."""
+    """The worker's own numbers. `counts` holds every cell that counts up; the two others are not cumulative."""
 
     pid: int
     generation: int
@@ -175,6 +175,7 @@ class WorkerReading:
     cache_entries: int
     counts: Mapping[WorkerCell, int]
     batch_sizes: tuple[int, ...]
+    queue_waits: tuple[int, ...]
 
 
 class StatsReader:
@@ -219,6 +220,7 @@ class StatsReader:
             cache_entries=cells[WorkerCell.CACHE_ENTRIES_GAUGE],
             counts={cell: cells[cell] for cell in WorkerCell if WorkerCell.BUSY_NS <= cell < WorkerCell.BATCH_SIZES},
             batch_sizes=tuple(sizes),
+            queue_waits=tuple(cells[WorkerCell.QUEUE_WAIT : WorkerCell.QUEUE_WAIT + len(layout.BUCKETS_S) + 1]),
         )
 
     def rows(self, *, skip: Container[int] = ()) -> dict[int, RowReading]:

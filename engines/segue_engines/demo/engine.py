@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.engine import Device, PartView, PreparedVoice, PrepareOptions, Row, SynthesisRequest, VoiceView
-from segue.errors import InvalidVoiceModel, TextRejected, WeightsError
+from segue.errors import InvalidVoiceModel, OptionRejected, TextRejected, WeightsError
 from segue_engines.demo import vocoder
 from segue_engines.demo.allocator import keep_freed_memory
 from segue_engines.demo.network import Prosody, Timbre, joined, parted, stack
@@ -124,7 +124,14 @@ class DemoSynthesizer:
         ------
         TextRejected
             The text cannot be read, or its language is not English.
+        OptionRejected
+            Options or a reference: the demo engine has none that a request may set.
         """
+        for option in (*request.options, *(["reference"] if request.reference is not None else [])):
+            raise OptionRejected(
+                f"the demo engine has no option {option!r} for requests: its voices speak as they were trained",
+                option=option,
+            )
         if request.language.lower().partition("-")[0] not in ("en", "auto", ""):
             raise TextRejected(
                 f"this voice reads English, not {request.language!r}: set language to 'en'", span=(0, len(request.text))

@@ -7,7 +7,6 @@ is a part of its own, shared between revisions that have it in common.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,17 +17,9 @@ from segue_engines.gpt_sovits.formats import Limits, open_sovits, open_t2s
 from segue_engines.gpt_sovits.front_end import PieceReader
 from segue_engines.gpt_sovits.options import check_options, decoder_dtype_of, dtype_of
 from segue_engines.gpt_sovits.parts import GPT, REFERENCE, SOVITS, gpt_part, reference_part, sovits_network, sovits_part
-from segue_engines.gpt_sovits.reference import ReferenceModels, SpeakerVectors, SpeechFeatures, measured_reference
+from segue_engines.gpt_sovits.reference import NoModels, ReferenceModels, measured_reference
 from segue_engines.gpt_sovits.spoken import TextFrontEnd
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoModels:
-    """No model listens to references."""
-
-    features: SpeechFeatures | None = None
-    speaker: SpeakerVectors | None = None
 
 
 class GptSovitsEngine:
@@ -93,4 +84,4 @@ class GptSovitsEngine:
             raise WeightsError(f"the gpt-sovits engine runs on the cpu only; asked for {device.name!r}")
         check_options(voice.options)
         torch.set_num_threads(device.threads)
-        return GptSovitsSynthesizer(voice, self._front_end)
+        return GptSovitsSynthesizer(voice, self._front_end, models=self._models)

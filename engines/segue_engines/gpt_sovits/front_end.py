@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from segue_engines.gpt_sovits.spoken import Spoken
-from segue_engines.gpt_sovits.text import Piece, TextFrontEnd, Tongue
+from segue_engines.gpt_sovits.text import Cut, Piece, TextFrontEnd, Tongue
 from segue_engines.gpt_sovits.text.bert import CharacterFeatures, phone_features
 
 _AUTO: Final = "auto"
@@ -29,7 +29,7 @@ class PieceReader:
         self._texts = texts or TextFrontEnd()
         self._features = features
 
-    def read(self, text: str, language: str) -> list[Spoken]:
+    def read(self, text: str, language: str, *, cut: str = Cut.MARKS) -> list[Spoken]:
         """Cut and read a text.
 
         Raises
@@ -37,7 +37,8 @@ class PieceReader:
         TextRejected
             It cannot be read.
         """
-        return [self._spoken(piece) for piece in self._texts.read_target(text, language=language or _AUTO)]
+        pieces = self._texts.read_target(text, language=language or _AUTO, cut=Cut(cut))
+        return [self._spoken(piece) for piece in pieces]
 
     def read_reference(self, text: str, language: str) -> Spoken:
         """Read what is said in a reference recording.

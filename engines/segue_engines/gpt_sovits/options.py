@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from segue.engine import SynthesisRequest
-from segue.errors import InvalidVoiceModel
-from segue_engines.gpt_sovits.row import Delivery
+from segue.errors import InvalidVoiceModel, OptionRejected
+from segue_engines.gpt_sovits.row import INTERVAL_S, Delivery
 from segue_engines.gpt_sovits.sampling import Sampling
 from segue_engines.gpt_sovits.sovits.packing import DecoderDtype
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
+from segue_engines.gpt_sovits.text import Cut
 
 _SLOWEST, _FASTEST = 0.25, 4.0
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -23,9 +24,27 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0.0, 5.0),
     "repetition_penalty": (0.1, 10.0),
     "speed": (_SLOWEST, _FASTEST),
+    "fragment_interval": (0.0, 3.0),  # the server takes four seconds of silence for a voice that failed
 }
-_DECODE: Final = ("chunks", "whole")
-_VOICE_ONLY: Final = ("dtype", "decoder_dtype", "language")
+_WHOLE: Final = frozenset({"top_k"})
+_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "decode": ("chunks", "whole"),
+    "text_split_method": (Cut.MARKS, *(cut for cut in Cut if cut is not Cut.MARKS)),
+}
+"""The first where nothing is said."""
+_VOICE_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "dtype": tuple(T2SDtype),
+    "decoder_dtype": tuple(DecoderDtype),
+}
+_VOICE_ONLY: Final = (*_VOICE_WORDS, "language")
+
+
+class _Mistake(Exception):
+    """An option that is none, or has a value that means nothing."""
+
+    def __init__(self, option: str, message: str) -> None:
+        self.option = option
+        super().__init__(message)
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -36,42 +55,48 @@ def check_options(options: Mapping[str, Any]) -> None:
     InvalidVoiceModel
         The message names the option and what is expected.
     """
-    known = {*_RANGES, "decode", *_VOICE_ONLY}
-    if unknown := sorted(set(options) - known):
-        raise InvalidVoiceModel(
-            f"the gpt-sovits engine has no option {unknown[0]!r}; it has {sorted(known)}",
-            field=f"spec.options.{unknown[0]}",
-        )
-    for name in _RANGES:
-        _number(options, name, 1)
-    _choice(options, "decode", _DECODE)
-    _choice(options, "dtype", tuple(T2SDtype))
-    _choice(options, "decoder_dtype", tuple(DecoderDtype))
-    if not isinstance(options.get("language", ""), str):
-        raise InvalidVoiceModel(
-            f"language is {options['language']!r}; expected text, such as 'zh'", field="spec.options.language"
-        )
+    try:
+        _check(options, known={*_RANGES, *_WORDS, *_VOICE_ONLY})
+        for name in _VOICE_WORDS:
+            _choice(options, name)
+        if not isinstance(options.get("language", ""), str):
+            raise _Mistake("language", f"language is {options['language']!r}; expected text, such as 'zh'")
+    except _Mistake as mistake:
+        raise InvalidVoiceModel(str(mistake), field=f"spec.options.{mistake.option}") from None
 
 
 def dtype_of(options: Mapping[str, Any]) -> T2SDtype:
     """How the T2S matrices are to be served."""
-    return T2SDtype(_choice(options, "dtype", tuple(T2SDtype)))
+    return T2SDtype(_choice(options, "dtype"))
 
 
 def decoder_dtype_of(options: Mapping[str, Any]) -> DecoderDtype:
     """What the decoder's generator is to compute in."""
-    return DecoderDtype(_choice(options, "decoder_dtype", tuple(DecoderDtype)))
+    return DecoderDtype(_choice(options, "decoder_dtype"))
+
+
+def cut_of(voice: Mapping[str, Any], request: SynthesisRequest) -> str:
+    """Where the text of a request is to be cut. Its options were checked by `delivery_of`."""
+    return _choice({**voice, **request.options}, "text_split_method")
 
 
 def delivery_of(voice: Mapping[str, Any], request: SynthesisRequest) -> Delivery:
     """How a request is to be spoken: its own options over those of the voice, their speeds multiplied.
 
+    Parameters
+    ----------
+    voice
+        `spec.options`, checked when the voice was built.
+
     Raises
     ------
-    InvalidVoiceModel
-        An option out of range.
+    OptionRejected
+        An option of the request that this engine does not have, or out of range.
     """
-    check_options(request.options)
+    try:
+        _check(request.options, known={*_RANGES, *_WORDS})
+    except _Mistake as mistake:
+        raise OptionRejected(str(mistake), option=mistake.option) from None
     options = {**voice, **request.options}
     defaults = Sampling()
     return Delivery(
@@ -83,26 +108,34 @@ def delivery_of(voice: Mapping[str, Any], request: SynthesisRequest) -> Delivery
             temperature=_number(options, "temperature", defaults.temperature),
             repetition_penalty=_number(options, "repetition_penalty", defaults.repetition_penalty),
         ),
-        whole=_choice(options, "decode", _DECODE) == "whole",
+        whole=_choice(options, "decode") == "whole",
+        interval_s=_number(options, "fragment_interval", INTERVAL_S),
     )
+
+
+def _check(options: Mapping[str, Any], *, known: set[str]) -> None:
+    if unknown := sorted(set(options) - known):
+        raise _Mistake(unknown[0], f"the gpt-sovits engine has no option {unknown[0]!r}; it has {sorted(known)}")
+    for name, (low, _) in _RANGES.items():
+        _number(options, name, low)
+    for name in _WORDS:
+        _choice(options, name)
 
 
 def _number(options: Mapping[str, Any], name: str, default: float) -> float:
     low, high = _RANGES[name]
     value = options.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InvalidVoiceModel(
-            f"{name} is {value!r}; expected a number from {low:g} to {high:g}", field=f"spec.options.{name}"
-        )
+        raise _Mistake(name, f"{name} is {value!r}; expected a number from {low:g} to {high:g}")
+    if name in _WHOLE and value != int(value):
+        raise _Mistake(name, f"{name} is {value!r}; expected a whole number")
     return float(value)
 
 
-def _choice(options: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str:
+def _choice(options: Mapping[str, Any], name: str) -> str:
     """One of several words, the first where nothing is said."""
+    choices = _WORDS.get(name) or _VOICE_WORDS[name]
     value = options.get(name, choices[0])
     if value not in choices:
-        raise InvalidVoiceModel(
-            f"{name} is {value!r}; expected one of {', '.join(map(repr, map(str, choices)))}",
-            field=f"spec.options.{name}",
-        )
+        raise _Mistake(name, f"{name} is {value!r}; expected one of {', '.join(map(repr, map(str, choices)))}")
     return str(value)

@@ -6,6 +6,7 @@ missing is named with what it disables.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +56,14 @@ class SpeakerVectors(Protocol):
     def vector(self, signal: Tensor) -> Tensor:
         """`(samples,) float32` at 16 kHz to `(1, 20480) float32`."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoModels:
+    """No model listens to references."""
+
+    features: SpeechFeatures | None = None
+    speaker: SpeakerVectors | None = None
 
 
 def measured_reference(

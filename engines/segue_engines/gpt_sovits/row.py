@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segue_engines.gpt_sovits.parts import Reference
+from segue_engines.gpt_sovits.manner import Manner
 from segue_engines.gpt_sovits.randomness import Stream, row_key
 from segue_engines.gpt_sovits.sampling import Sampling
 from segue_engines.gpt_sovits.sovits.chunks import Fragment
@@ -25,8 +25,8 @@ from segue_engines.gpt_sovits.t2s.decode import TokenRow
 from segue_engines.gpt_sovits.t2s.network import Utterance
 
 Array = NDArray[np.float32]
-_GAP: Final = int(SAMPLE_RATE * 0.3)
-"""Samples of silence after each fragment, as the original puts them."""
+INTERVAL_S: Final = 0.3
+"""Silence after each fragment, as the original puts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,22 +38,28 @@ class Delivery:
     whole
         Each fragment is decoded when all its tokens are there, as the original does without streaming, instead of in
         chunks as they come.
+    interval_s
+        Silence after each fragment.
     """
 
     seed: int
     speed: float
     sampling: Sampling
     whole: bool
+    interval_s: float = INTERVAL_S
 
 
 class GptSovitsRow:
     """A row of the engine; see `segue.engine.Row` for the contract."""
 
-    def __init__(self, spoken: Sequence[Spoken], delivery: Delivery, leave: Callable[[TokenRow], None]) -> None:
+    def __init__(
+        self, spoken: Sequence[Spoken], delivery: Delivery, manner: Manner, leave: Callable[[TokenRow], None]
+    ) -> None:
         self._waiting = deque(enumerate(spoken))
         self._phones = tuple(phone for each in spoken for phone in each.phones)
         self._delivery = delivery
         self._leave = leave
+        self.manner = manner
         self._said: list[int] = []
         self._ready: list[Array] = []
         self._error: Exception | None = None
@@ -110,11 +116,11 @@ class GptSovitsRow:
         self.talk = self.sound = None
         self._waiting.clear()
 
-    def begin(self, reference: Reference, *, max_steps: int) -> None:
+    def begin(self, *, max_steps: int) -> None:
         """Start on the next fragment."""
         place, spoken = self._waiting.popleft()
         self.talk = TokenRow(
-            _utterance(reference, spoken),
+            _utterance(self.manner, spoken),
             self._delivery.sampling,
             key=row_key(self._delivery.seed, Stream.TOKENS, place),
             max_steps=max_steps,
@@ -146,19 +152,19 @@ class GptSovitsRow:
             self._said += self.talk.tokens
             self._capped |= self.talk.capped
             self.talk = self.sound = None
-            self._ready.append(np.zeros(_GAP, np.float32))
+            self._ready.append(np.zeros(int(SAMPLE_RATE * self._delivery.interval_s), np.float32))
 
 
-def _utterance(reference: Reference, spoken: Spoken) -> Utterance:
-    """The reference's text and tokens, then the text to say; only the text where there are no tokens."""
-    if not len(reference.prompt):
+def _utterance(manner: Manner, spoken: Spoken) -> Utterance:
+    """What is continued, its text and tokens, then the text to say; only the text where there are no tokens."""
+    if not len(manner.prompt):
         bert = None if spoken.bert is None else torch.from_numpy(spoken.bert)
-        return Utterance(phones=torch.tensor(spoken.ids), bert=bert, prompt=reference.prompt)
-    before = reference.spoken
+        return Utterance(phones=torch.tensor(spoken.ids), bert=bert, prompt=manner.prompt)
+    before = manner.spoken
     return Utterance(
         phones=torch.tensor(before.ids + spoken.ids),
         bert=_joined(before, spoken),
-        prompt=reference.prompt,
+        prompt=manner.prompt,
     )
 
 

@@ -35,8 +35,8 @@ class Spoken:
 class TextFrontEnd(Protocol):
     """Texts to phones."""
 
-    def read(self, text: str, language: str) -> Sequence[Spoken]:
-        """Cut and read a text; safe to call from any thread.
+    def read(self, text: str, language: str, *, cut: str = "cut5") -> Sequence[Spoken]:
+        """Cut and read a text; safe to call from any thread. `cut` says where, as upstream's `text_split_method`.
 
         Raises
         ------

@@ -6,6 +6,8 @@ depends on that row alone; which rows share a step decides only how fast it goes
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,21 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segue.engine import Row, SynthesisRequest, VoiceView
-from segue.errors import SynthesisError
-from segue_engines.gpt_sovits.options import delivery_of
+from segue.engine import ReferenceRecording, Row, SynthesisRequest, VoiceView
+from segue.errors import OptionRejected, SynthesisError
+from segue_engines.gpt_sovits.manner import Manner, manner_of
+from segue_engines.gpt_sovits.options import cut_of, delivery_of
 from segue_engines.gpt_sovits.parts import (
     GPT,
     REFERENCE,
     SOVITS,
-    Reference,
     reference_of,
     sovits_network,
     t2s_network,
 )
+from segue_engines.gpt_sovits.recordings import measured_recordings
+from segue_engines.gpt_sovits.reference import NoModels, ReferenceModels
 from segue_engines.gpt_sovits.row import GptSovitsRow
 from segue_engines.gpt_sovits.sovits.chunks import Window, render
-from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE, Condition, SovitsNetwork
+from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE, SovitsNetwork
 from segue_engines.gpt_sovits.spoken import TextFrontEnd
 from segue_engines.gpt_sovits.t2s.decode import MAX_STEPS, T2SBatch, TokenRow
 
@@ -49,18 +53,20 @@ class GptSovitsSynthesizer:
         voice: VoiceView,
         front_end: TextFrontEnd,
         *,
+        models: ReferenceModels | None = None,
         slots: int = SLOTS,
         capacity: int = CAPACITY,
         max_steps: int = MAX_STEPS,
     ) -> None:
+        """`models` listen to recordings that requests bring; None: no request may."""
         self._front_end = front_end
         self._max_steps = max_steps
         self._options = dict(voice.options)
-        self._reference: Reference = reference_of(voice.parts[REFERENCE])
         self._batch: T2SBatch | None = T2SBatch(t2s_network(voice.parts[GPT]), slots=slots, capacity=capacity)
         self._decoder: SovitsNetwork | None = sovits_network(voice.parts[SOVITS])
-        speakers = [] if self._reference.speaker is None else [self._reference.speaker]
-        self._condition: Condition = self._decoder.condition([self._reference.spectrogram], speakers)
+        self._manner = manner_of([reference_of(voice.parts[REFERENCE])], self._decoder)
+        self._models: ReferenceModels = models or NoModels()
+        self._heard_by = _digests(voice)
 
     @property
     def sample_rate(self) -> int:
@@ -81,19 +87,42 @@ class GptSovitsSynthesizer:
         ------
         TextRejected
             The text cannot be read.
-        InvalidVoiceModel
-            An option of the request that the engine lacks.
+        OptionRejected
+            An option of the request that the engine lacks or that is out of range.
         """
         delivery = delivery_of(self._options, request)
+        manner = self._manner if request.reference is None else request.reference
+        if not isinstance(manner, Manner):
+            raise OptionRejected("the reference was measured by another engine: measure it again", option="reference")
         language = request.language or str(self._options.get("language", "auto"))
-        return GptSovitsRow(self._front_end.read(request.text, language), delivery, self._leave)
+        spoken = self._front_end.read(request.text, language, cut=cut_of(self._options, request))
+        return GptSovitsRow(spoken, delivery, manner, self._leave)
+
+    def reference_key(self, recordings: Sequence[ReferenceRecording]) -> str:
+        """The recordings, what is said in them, and who listens: this SoVITS half and the shared models."""
+        said = [(each.digest, each.text, each.language) for each in recordings]
+        return json.dumps([said, self._heard_by])
+
+    def measure(self, recordings: Sequence[ReferenceRecording]) -> Manner:
+        """Measure a request's own recordings; from any thread.
+
+        Raises
+        ------
+        OptionRejected
+            A recording or its text cannot be used, or a model is missing that listens to it.
+        """
+        decoder = self._decoder
+        if decoder is None:
+            raise _closed()
+        measured = measured_recordings(recordings, decoder, models=self._models, front_end=self._front_end)
+        return manner_of(measured, decoder)
 
     def step(self, rows: Sequence[Row]) -> None:
         """One more token for each row that needs one, and one piece of sound for those that can be heard."""
         mine = [row for row in rows if isinstance(row, GptSovitsRow) and not row.done]
         for row in mine:
             if row.talk is None:
-                row.begin(self._reference, max_steps=self._max_steps)
+                row.begin(max_steps=self._max_steps)
         self._talk([row for row in mine if row.hungry])
         self._sound([row for row in mine if not row.done and row.audible])
 
@@ -101,6 +130,7 @@ class GptSovitsSynthesizer:
         """Drop every view into the arena."""
         self._batch = None
         self._decoder = None
+        self._models = NoModels()
 
     def _leave(self, talk: TokenRow) -> None:
         if self._batch is not None:
@@ -139,7 +169,7 @@ class GptSovitsSynthesizer:
                 frames += window.frames
             if frames >= _FRAMES_TOGETHER:
                 break
-        for group in _of_one_shape(windows):
+        for group in _of_one_shape_and_manner(windows):
             self._render(decoder, group)
 
     def _window(self, decoder: SovitsNetwork, row: GptSovitsRow) -> Window | None:
@@ -147,7 +177,7 @@ class GptSovitsSynthesizer:
         assert sound is not None
         assert talk is not None
         try:
-            window = sound.window(decoder, self._condition, talk.tokens)
+            window = sound.window(decoder, row.manner.condition, talk.tokens)
         except Exception as error:  # noqa: BLE001 - the boundary between rows: one row must not stop the others
             row.fail(error.with_traceback(None))
             return None
@@ -157,10 +187,11 @@ class GptSovitsSynthesizer:
 
     def _render(self, decoder: SovitsNetwork, group: Sequence[tuple[GptSovitsRow, Window]]) -> None:
         windows = {id(row): window for row, window in group}
+        condition = group[0][0].manner.condition
 
         def work(rows: Sequence[GptSovitsRow]) -> None:
             chosen = [windows[id(row)] for row in rows]
-            for row, window, rendered in zip(rows, chosen, render(decoder, self._condition, chosen), strict=True):
+            for row, window, rendered in zip(rows, chosen, render(decoder, condition, chosen), strict=True):
                 assert row.sound is not None
                 samples = row.sound.accept(window, rendered, hop=decoder.config.hop_length)
                 row.hand_out(_array(samples))
@@ -179,10 +210,18 @@ def _array(samples: Tensor) -> NDArray[np.float32]:
     return np.asarray(array, np.float32)
 
 
-def _of_one_shape(windows: Sequence[tuple[GptSovitsRow, Window]]) -> list[list[tuple[GptSovitsRow, Window]]]:
-    groups: dict[tuple[int, int, int], list[tuple[GptSovitsRow, Window]]] = {}
+def _digests(voice: VoiceView) -> list[str]:
+    """Of all that measures recordings; something unique where a voice lies in no arena."""
+    listeners = [voice.parts[SOVITS], *voice.shared.values()]
+    return [part.digest or secrets.token_hex(16) for part in listeners]
+
+
+def _of_one_shape_and_manner(
+    windows: Sequence[tuple[GptSovitsRow, Window]],
+) -> list[list[tuple[GptSovitsRow, Window]]]:
+    groups: dict[tuple[int, tuple[int, int, int]], list[tuple[GptSovitsRow, Window]]] = {}
     for row, window in windows:
-        groups.setdefault(window.shape, []).append((row, window))
+        groups.setdefault((id(row.manner), window.shape), []).append((row, window))
     return list(groups.values())
 
 

@@ -181,6 +181,10 @@ class SidecarFleet:
                 _keep_time(pod)
             self._tasks[pod.uid] = group.create_task(_poll(pod), name=f"poll {pod.name}")
 
+    def unreachable(self) -> int:
+        """How many pods do not answer: asked, and out of reach."""
+        return sum(pod.settled and pod.identity is None for pod in self.pods.values())
+
     # --- what the engine sees -------------------------------------------------------------------------------------
 
     async def observe(self, voice: VoiceModel, *, evidence: bool) -> tuple[PodView, ...]:

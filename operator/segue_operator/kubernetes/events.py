@@ -71,6 +71,8 @@ class ClusterEvents:
         The revision that a voice is about at the moment, for the log.
     may_post
         Asked before each line goes out: a leader that was frozen and deposed says nothing more.
+    note
+        Hears every line as well, for whoever looks at this operator.
     dropped
         Lines that found no room, for the metrics.
     """
@@ -82,6 +84,7 @@ class ClusterEvents:
     revision_of: Callable[[str], str | None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
     may_post: Callable[[], bool] = lambda: True
+    note: Callable[[str | None, Event], None] = lambda _voice, _event: None
     dropped: int = 0
     posted: int = 0
     _series: OrderedDict[tuple[str, str, str, str], _Series] = field(default_factory=OrderedDict)
@@ -94,6 +97,7 @@ class ClusterEvents:
         revision = self.revision_of(voice) if voice is not None else None
         extra = {"voice": voice, "reason": event.reason, "revision": revision}
         logger.log(level, "%s: %s: %s", voice or "-", event.reason, event.message, extra=extra)
+        self.note(voice, event)
         about = self.regarding(voice) if voice is not None else None
         if about is not None:
             self._enqueue(self._noted(about, event))

@@ -125,6 +125,11 @@ class Election:
     _highest_term: int = 0
     _complaint: str = ""
 
+    @property
+    def holder(self) -> str:
+        """Who leads, as far as it was seen; empty: nobody, or unknown."""
+        return self.identity if self.leading else self._seen.holder if self._seen is not None else ""
+
     def stop(self) -> None:
         """Hand over: nothing new is sent, what is under way may end, and the Lease is given back."""
         self._stop.set()

@@ -17,17 +17,24 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from segue.certificate_expiry import CertificateExpiry
 from segue.rollout import Event
 from segue.tls import KeyPairFiles
 from segue_operator.api import serve_on
 from segue_operator.clock import SystemClock
 from segue_operator.config import KubernetesConfig
+from segue_operator.console.app import build_console
+from segue_operator.console.news import News
+from segue_operator.console.ranking import Ranking
+from segue_operator.console.serving import ServedConsole, open_console
 from segue_operator.controller import Controller
 from segue_operator.files import write_atomically
 from segue_operator.fleet.dialing import Dialer
+from segue_operator.fleet.listening import Nobody
 from segue_operator.fleet.records import Holding
 from segue_operator.fleet.sidecars import SidecarFleet
 from segue_operator.kubernetes.api import Api, connected
+from segue_operator.kubernetes.console import ClusterConsole, EventRing
 from segue_operator.kubernetes.desired import DesiredSets
 from segue_operator.kubernetes.events import ClusterEvents
 from segue_operator.kubernetes.fleets import Fleets
@@ -35,7 +42,7 @@ from segue_operator.kubernetes.lease import Election, LeaseTerms
 from segue_operator.kubernetes.lease_fences import LeaseFences
 from segue_operator.kubernetes.lease_record import LeaseName
 from segue_operator.kubernetes.listing import Lister
-from segue_operator.kubernetes.metrics import Counted, registry_of
+from segue_operator.kubernetes.metrics import ClusterCollector, Counted
 from segue_operator.kubernetes.own_account import owner_references
 from segue_operator.kubernetes.pods import PodBook
 from segue_operator.kubernetes.scope import watches_of
@@ -43,8 +50,11 @@ from segue_operator.kubernetes.voices import KubernetesCluster
 from segue_operator.kubernetes.wiring import Watching
 from segue_operator.leader import NotLeading
 from segue_operator.listener import address_of, bind_address, make_plain_app, make_plain_server
+from segue_operator.metrics import Overview, overview_registry
 from segue_operator.slots import SlotBook
+from segue_operator.tallies import Tallies
 from segue_operator.triggers.wiring import ExternalTriggers, build_triggers
+from segue_operator.voice_figures import figures_of_body
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +93,7 @@ class Operator:
         self._api = api
         self._clock = SystemClock()
         self._tenure: Tenure | None = None
+        self._tallies = Tallies()
         self._stop = asyncio.Event()
         identity = config.lease.identity or f"{socket.gethostname()}_{uuid.uuid4()}"
         self._fleets = Fleets(config.fleets)
@@ -100,6 +111,7 @@ class Operator:
             revision_of=self._cluster.revision_of,
             may_post=self._may_write,
         )
+        self._news = News()
         self._lister = Lister(
             api=api, cluster=self._cluster, pods=self._pods, watches=watches_of(config), held=self._held
         )
@@ -126,9 +138,13 @@ class Operator:
         triggers = self._triggers()
         listening = bind_address(self._config.listen)
         server = make_plain_server(self._app(triggers))
+        console = self._console(triggers)
         try:
             async with asyncio.TaskGroup() as group:
                 serving = group.create_task(serve_on(server, [listening]), name="listener")
+                pages = (
+                    [group.create_task(serve_on(console.server, [console.socket]), name="console")] if console else []
+                )
                 others = [
                     group.create_task(self._events.run(), name="events"),
                     group.create_task(triggers.run(), name="triggers"),
@@ -136,15 +152,19 @@ class Operator:
                 if await self._unless_stopped(self._lister.first()):
                     others.append(group.create_task(self._watching.run(), name="watches"))
                     others.append(group.create_task(self._lister.run(), name="lists"))
-                    self._say_ready(address_of(listening))
+                    self._say_ready(address_of(listening), console)
                     await self._election.run(lambda fences: self._lead(fences, triggers))
                 logger.info("stopping")
                 server.should_exit = True
+                if console is not None:
+                    console.close()
                 for task in others:
                     task.cancel()
-                await asyncio.wait({serving})
+                await asyncio.wait({serving, *pages})
         finally:
             listening.close()
+            if console is not None:
+                console.socket.close()
 
     def _told_to_stop(self) -> None:
         self._stop.set()
@@ -191,6 +211,7 @@ class Operator:
             on_change=self._pods_changed,
             report=self._events.publish,
             idle_poll_s=config.idle_poll_s,
+            listener=self._news if config.console is not None else Nobody(),
         )
         desired = DesiredSets(
             api=self._api,
@@ -211,6 +232,7 @@ class Operator:
             triggers=triggers,
             desired=desired,
             fleet_of=self._fleets.of_voice,
+            tallies=self._tallies,
         )
         return Tenure(fleet, desired, controller)
 
@@ -253,15 +275,8 @@ class Operator:
         )
 
     def _app(self, triggers: ExternalTriggers) -> Any:
-        counted = Counted(
-            api=self._api,
-            cluster=self._cluster,
-            pods=self._pods,
-            events=self._events,
-            watching=self._watching,
-            leading=lambda: self._tenure is not None,
-        )
-        registry = registry_of(counted)
+        registry = overview_registry(self._overview())
+        registry.register(ClusterCollector(Counted(api=self._api, events=self._events, watching=self._watching)))
         registry.register(triggers.calls)
         return make_plain_app(
             waiting_for=lambda: () if self._cluster.complete.is_set() else ("the first list of voices and pods",),
@@ -269,9 +284,41 @@ class Operator:
             routes=triggers.routes,
         )
 
-    def _say_ready(self, address: str) -> None:
+    def _overview(self) -> Overview:
+        tls = self._config.tls
+        return Overview(
+            leading=lambda: self._tenure is not None,
+            voices=lambda: (figures_of_body(key, body) for key, body in self._cluster.seen.bodies.items()),
+            unusable=lambda: len(self._cluster.problems()),
+            pods=lambda: len(self._pods.records()),
+            unreachable=lambda: self._tenure.fleet.unreachable() if self._tenure is not None else None,
+            tallies=self._tallies,
+            certificate_ends_s=CertificateExpiry(tls.cert).at_s if tls is not None else lambda: None,
+        )
+
+    def _console(self, triggers: ExternalTriggers) -> ServedConsole | None:
+        config = self._config.console
+        if config is None:
+            return None
+        ring = EventRing(self._clock.now)
+        self._events.note = ring.note
+        source = ClusterConsole(
+            api=self._api,
+            cluster=self._cluster,
+            fleet=lambda: self._tenure.fleet if self._tenure is not None else None,
+            leader=lambda: self._election.holder,
+            select=self._fleets.of_voice,
+            ring=ring,
+            publish=self._publish,
+        )
+        ranking = Ranking(prometheus=triggers.client.vector if triggers.client is not None else None)
+        console = build_console(config, source=source, editor=source, news=self._news, ranking=ranking)
+        return open_console(console, config)
+
+    def _say_ready(self, address: str, console: ServedConsole | None) -> None:
         if self._config.ready_file is not None:
-            content = {"pid": os.getpid(), "addresses": {"http": address}}
+            addresses = {"http": address} | ({"console": console.address} if console is not None else {})
+            content = {"pid": os.getpid(), "addresses": addresses}
             write_atomically(self._config.ready_file, json.dumps(content))
         where = ", ".join(self._config.namespaces) or "the whole cluster"
         logger.info("operator of %s, serves on %s", where, address)

@@ -127,6 +127,28 @@ class PrometheusClient:
             return Answer(Verdict.INCONCLUSIVE, f"the answer is longer than {ANSWER_LIMIT_BYTES} bytes")
         return judge(status, content)
 
+    async def vector(self, promql: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series of an instant vector, for figures that decide nothing.
+
+        Raises
+        ------
+        PrometheusAway
+            Nobody answered in time, or what was answered is no vector.
+        """
+        try:
+            self._trust.renew()
+            async with asyncio.timeout(self._config.timeout_s):
+                _, content = await self._post(promql)
+            body = _Body.model_validate_json(content or b"")
+            series = _VECTOR.validate_python(body.data.result if body.data is not None else None)
+        except TimeoutError as error:
+            raise PrometheusAway(f"Prometheus gave no answer within {self._config.timeout_s:g} s") from error
+        except (httpx.HTTPError, NoToken) as error:
+            raise PrometheusAway(f"Prometheus cannot be asked: {_shown(str(error)) or type(error).__name__}") from error
+        except ValidationError as error:
+            raise PrometheusAway("Prometheus answered with something that is no vector") from error
+        return [(each.metric, float(each.value[1])) for each in series if each.value is not None]
+
     async def _post(self, promql: str) -> tuple[int, bytes | None]:
         """A form, not a URL: queries may be longer than proxies let URLs be."""
         headers = {"Accept": "application/json"}

@@ -15,12 +15,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
 from segue import __version__
+from segue.memory.messages import VoiceName
 from segue.memory.stats import StatsPage
 from segue.memory.stats_layout import WorkerCell
+from segue_server.api.compat import commands
+from segue_server.api.compat.dialect import CompatDialect
+from segue_server.api.compat.parameters import CompatError
+from segue_server.api.dialect import Dialect
 from segue_server.api.errors import ApiError
-from segue_server.api.keys import KeyRing
+from segue_server.api.keys import KeyRing, authorized
+from segue_server.api.openai import OpenAiDialect
 from segue_server.api.schema import ErrorBody, ModelItem, ModelList, VoiceItem, VoiceList
-from segue_server.api.speech import SpeechApi, authorized
+from segue_server.api.speech import SpeechApi
+from segue_server.api.voices import resolve_alias
 from segue_server.audio.formats import AudioFormat
 from segue_server.config import ServerConfig
 from segue_server.revisions.roster import Roster
@@ -63,9 +70,10 @@ def make_app(speech: SpeechApi, *, roster: Roster, keys: KeyRing, config: Server
     app.add_exception_handler(HTTPException, _on_http_exception)  # type: ignore[arg-type]
     app.add_exception_handler(ApiError, _on_api_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _on_exception)
+    openai = OpenAiDialect(keys=keys, roster=roster, config=config)
     app.add_api_route(
         "/v1/audio/speech",
-        _speech_endpoint(speech),
+        _speech_endpoint(speech, openai),
         methods=["POST"],
         status_code=200,  # FastAPI would read it off the response class, which decides it later
         operation_id="speak",
@@ -75,7 +83,8 @@ def make_app(speech: SpeechApi, *, roster: Roster, keys: KeyRing, config: Server
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {}}}}},
     )
     _add_listings(app, roster=roster, keys=keys, config=config, started_s=started_s)
-    _describe(app, speech, keys)
+    _add_compat(app, speech, keys=keys, roster=roster, config=config)
+    _describe(app, openai, keys)
     return app
 
 
@@ -119,16 +128,17 @@ class _SpeechResponse(Response):
 
     media_type = None  # of speech it depends on the request, and of errors it is JSON: see `_speech_responses`
 
-    def __init__(self, speech: SpeechApi) -> None:
+    def __init__(self, speech: SpeechApi, dialect: Dialect) -> None:
         self._speech = speech
+        self._dialect = dialect
         self.background = None
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._speech(scope, receive, send)
+        await self._speech.answer(scope, receive, send, dialect=self._dialect)
 
 
-def _speech_endpoint(speech: SpeechApi) -> Callable[[], Awaitable[Response]]:
+def _speech_endpoint(speech: SpeechApi, dialect: Dialect) -> Callable[[], Awaitable[Response]]:
     async def speak() -> Response:
         """Speak a text, streaming: the first audio comes before the last is made.
 
@@ -136,7 +146,7 @@ def _speech_endpoint(speech: SpeechApi) -> Callable[[], Awaitable[Response]]:
         to ask for one revision (its digest, or ten digits of it and more), `Segue-Cache: no-store` to have it made
         anew.
         """
-        return _SpeechResponse(speech)
+        return _SpeechResponse(speech, dialect)
 
     return speak
 
@@ -148,18 +158,18 @@ def _add_listings(app: FastAPI, *, roster: Roster, keys: KeyRing, config: Server
 
     async def voices(request: Request) -> Response:
         """The voices of your namespace."""
-        caller = authorized(keys, request.headers)
+        caller = authorized(keys, request.headers.get("authorization"))
         names = [known.said.voice.name for known in roster.voices(caller.namespace)]
         return JSONResponse({"voices": [VoiceItem(id=name, name=name).model_dump() for name in names]})
 
     async def list_models(request: Request) -> Response:
         """Names that clients may send as `model`; any other is accepted as well."""
-        authorized(keys, request.headers)
+        authorized(keys, request.headers.get("authorization"))
         return JSONResponse(ModelList(data=models).model_dump())
 
     async def one_model(request: Request, model: str) -> Response:
         """One of them."""
-        authorized(keys, request.headers)
+        authorized(keys, request.headers.get("authorization"))
         for item in models:
             if item.id == model:
                 return JSONResponse(item.model_dump())
@@ -188,6 +198,41 @@ def _add_listings(app: FastAPI, *, roster: Roster, keys: KeyRing, config: Server
     )
 
 
+def _add_compat(app: FastAPI, speech: SpeechApi, *, keys: KeyRing, roster: Roster, config: ServerConfig) -> None:
+    """GPT-SoVITS' API. Not part of the description: its parameters are somebody else's, and laxer than OpenAPI says."""
+    speak = _speech_endpoint(speech, CompatDialect(keys=keys, roster=roster, config=config))
+    app.add_api_route("/compat/{voice}/tts", speak, methods=["GET", "POST"], include_in_schema=False)
+
+    async def answer(request: Request) -> Response:
+        voice, action = str(request.path_params["voice"]), str(request.path_params["action"])
+        try:
+            namespace = authorized(keys, request.headers.get("authorization")).namespace
+        except ApiError as refused:
+            error: ApiError = CompatError(refused.status, refused.message)
+        else:
+            name = resolve_alias(voice, namespace=namespace, roster=roster, aliases=config.aliases)
+            error = _unchangeable(action, VoiceName(namespace, name), request)
+        headers = {name.decode(): value.decode() for name, value in error.headers}
+        return Response(error.body, status_code=error.status, headers=headers)
+
+    app.add_api_route("/compat/{voice}/{action}", answer, methods=["GET", "POST"], include_in_schema=False)
+
+
+def _unchangeable(action: str, voice: VoiceName, request: Request) -> ApiError:
+    match action:
+        case "set_gpt_weights":
+            return commands.weights(voice, "gpt", request.query_params.get("weights_path"))
+        case "set_sovits_weights":
+            return commands.weights(voice, "sovits", request.query_params.get("weights_path"))
+        case "set_refer_audio":
+            return commands.reference(voice, request.query_params.get("refer_audio_path"))
+        case "control":
+            posted = "command" if request.method == "POST" else None  # in a body, which changes nothing of the answer
+            return commands.control(request.query_params.get("command") or posted)
+        case _:
+            return CompatError(404, f"there is no /{action}; GPT-SoVITS' clients have /tts")
+
+
 def _speech_responses() -> dict[int | str, dict[str, Any]]:
     audio = {AudioFormat(f).media_type: {"schema": {"type": "string", "format": "binary"}} for f in AudioFormat}
     events = {"text/event-stream": {"schema": _SERVER_SENT_EVENT}}
@@ -202,7 +247,7 @@ def _speech_responses() -> dict[int | str, dict[str, Any]]:
     return answers
 
 
-def _describe(app: FastAPI, speech: SpeechApi, keys: KeyRing) -> None:
+def _describe(app: FastAPI, openai: OpenAiDialect, keys: KeyRing) -> None:
     """Complete what FastAPI makes of the routes: the body that is parsed by hand, and the keys."""
     generate = app.openapi
 
@@ -210,7 +255,7 @@ def _describe(app: FastAPI, speech: SpeechApi, keys: KeyRing) -> None:
         if app.openapi_schema:
             return app.openapi_schema
         document = generate()
-        schema = speech.model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema = openai.model.model_json_schema(ref_template="#/components/schemas/{model}")
         components = document.setdefault("components", {})
         components.setdefault("schemas", {}).update(schema.pop("$defs", {}))
         components["schemas"]["SpeechRequest"] = schema

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from segue.errors import SegueError, TextRejected
+from segue.errors import OptionRejected, SegueError, TextRejected
 from segue_server.synthesis.failures import (
     DeadlinePassed,
     NotServing,
     QueueFull,
+    ReferenceRefused,
+    ReferencesDisabled,
     RevisionUnknown,
     SpeechFailed,
     VoiceUnknown,
 )
+from segue_server.synthesis.spec import normalised, original_span
 
 
 class ApiError(SegueError):
@@ -57,10 +60,15 @@ class ApiError(SegueError):
         super().__init__(message)
 
     @property
+    def content(self) -> Mapping[str, Any]:
+        """The body, before it is JSON."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code, **self.extra}
+        return {"error": error}
+
+    @property
     def body(self) -> bytes:
         """JSON."""
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code, **self.extra}
-        return json.dumps({"error": error}).encode()
+        return json.dumps(self.content).encode()
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -73,8 +81,14 @@ class ApiError(SegueError):
         return headers
 
 
-def explain(error: SegueError) -> ApiError:
-    """Put a failure into HTTP's words."""
+def explain(error: SegueError, *, text: str | None = None, normalise: Callable[[str], str] = normalised) -> ApiError:
+    """Put a failure into HTTP's words.
+
+    Parameters
+    ----------
+    text
+        What the client sent, before `normalise` made of it what the engine read: places are told in it.
+    """
     match error:
         case ApiError():
             return error
@@ -83,8 +97,14 @@ def explain(error: SegueError) -> ApiError:
         case RevisionUnknown():
             return ApiError(404, str(error), code="revision_not_found", param="Segue-Pin")
         case TextRejected():
-            span = {"span": list(error.span)}
-            return ApiError(400, str(error), code="text_rejected", param="input", extra=span)
+            message, span = _placed(error, text, normalise)
+            return ApiError(400, message, code="text_rejected", param="input", extra={"span": list(span)})
+        case OptionRejected():
+            return ApiError(400, str(error), code="option_rejected", param=f"options.{error.option}")
+        case ReferencesDisabled():
+            return ApiError(403, str(error), code="references_disabled", param="options.reference")
+        case ReferenceRefused():
+            return ApiError(400, str(error), code="reference_refused", param=error.field)
         case QueueFull():
             return ApiError(
                 429, str(error), type="rate_limit_error", code="queue_full", retry_after_s=error.retry_after_s
@@ -99,3 +119,12 @@ def explain(error: SegueError) -> ApiError:
             return ApiError(500, str(error), type="server_error", code="synthesis_failed")
         case _:
             return ApiError(500, f"{type(error).__name__}: {error}", type="server_error", code="internal_error")
+
+
+def _placed(error: TextRejected, text: str | None, normalise: Callable[[str], str]) -> tuple[str, tuple[int, int]]:
+    """Message and span of a text that cannot be read, in characters of what was sent."""
+    if text is None:
+        return str(error), error.span
+    span = original_span(text, error.span, normalise=normalise)
+    (start, end), (first, last) = error.span, span
+    return str(error).replace(f"characters {start} to {end}", f"characters {first} to {last}"), span

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from segue_server.api.errors import ApiError
 from segue_server.config import InvalidConfig, read_yaml
 
 LOOK_EVERY_S = 1.0
@@ -93,6 +94,22 @@ class KeyRing:
             log.error("the API keys stay as they were: %s", error)
         else:
             log.info("read %d API keys from %s", len(self._entries), self._path)
+
+
+def authorized(keys: KeyRing, authorization: str | None) -> Caller:
+    """Who sent this `Authorization` header.
+
+    Raises
+    ------
+    ApiError
+        401: no key, or one that is not known.
+    """
+    caller = keys.caller(authorization)
+    if caller is None:
+        raise ApiError(
+            401, "this server needs a valid API key: send 'Authorization: Bearer KEY'", code="invalid_api_key"
+        )
+    return caller
 
 
 def load_keys(path: Path) -> tuple[_KeyEntry, ...]:

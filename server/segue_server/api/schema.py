@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from segue.memory.messages import VoiceName
 from segue_server.api.errors import ApiError
 from segue_server.audio.formats import SAMPLE_RATES, AudioFormat, OutputSpec, aac_available, rates_of
+from segue_server.synthesis.recordings import ReferenceAsk
 from segue_server.synthesis.spec import SpeechSpec, normalised
 
 MAX_SEED = 2**63 - 1
+T = TypeVar("T")
 
 
 class StreamFormat(StrEnum):
@@ -52,6 +54,47 @@ class VoiceRef(BaseModel):
     id: str = Field(min_length=1, max_length=253)
 
 
+LanguageName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z]+([_-][A-Za-z0-9]+)*$", max_length=35)]
+
+
+class ReferenceBody(BaseModel):
+    """A recording on the server that this request is to be spoken like: `path` or `uri`, one of them."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    path: str | None = Field(
+        default=None, min_length=1, max_length=4096, description="Beneath a folder that the server allows."
+    )
+    uri: str | None = Field(default=None, min_length=1, max_length=4096, description="file: URI of the same.")
+    text: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="What is said in it. Speech continues it then; without, it lends its timbre.",
+    )
+    language: LanguageName | None = Field(default=None, description="Of the text; found out without it.")
+
+
+class SpeechOptions(BaseModel):
+    """What the engine of the voice has beside OpenAI's fields; names that are not listed are the engine's own."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    speed: float | None = Field(default=None, ge=0.25, le=4.0, description="As the field of the body.")
+    seed: Seed | None = Field(default=None, description="As the field of the body.")
+    language: LanguageName | None = Field(
+        default=None, description="As the field of the body, or a name that only the engine knows (auto, all_zh)."
+    )
+    reference: ReferenceBody | None = Field(default=None, description="Spoken like this recording.")
+    references: list[ReferenceBody] | None = Field(
+        default=None, max_length=8, description="Several: the first is continued, all lend their timbre."
+    )
+
+    @property
+    def of_engine(self) -> dict[str, Any]:
+        """The engine's own."""
+        return dict(self.__pydantic_extra__ or {})
+
+
 class SpeechRequest(BaseModel):
     """Body of `POST /v1/audio/speech`. Fields that are not listed are ignored, as OpenAI's clients may send more."""
 
@@ -82,6 +125,10 @@ class SpeechRequest(BaseModel):
     language: str | None = Field(default=None, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)
     user: str | None = Field(default=None, max_length=512, description="Keeps a listener on one version in a canary.")
     cache: CacheUse | None = Field(default=None, description="Default: use the result cache.")
+    options: SpeechOptions | None = Field(
+        default=None,
+        description="Parameters of the voice's engine, such as top_k of gpt-sovits; unknown ones are refused by it.",
+    )
 
 
 def request_model(max_input_chars: int) -> type[SpeechRequest]:
@@ -172,12 +219,14 @@ def to_spec(request: SpeechRequest, *, namespace: str, voice: str, pin: str | No
     audio_format = request.response_format or AudioFormat.MP3
     _check_output(audio_format, request.sample_rate)
     streamed = request.stream_format is StreamFormat.SSE
+    options = request.options or SpeechOptions()
+    speed = _once("speed", request.speed, options.speed)
     return SpeechSpec(
         voice=VoiceName(namespace, voice),
         text=text,
-        language=request.language or "",
-        speed=1.0 if request.speed is None else request.speed,
-        seed=request.seed,
+        language=_once("language", request.language, options.language) or "",
+        speed=1.0 if speed is None else speed,
+        seed=_once("seed", request.seed, options.seed),
         # A FLAC file without its length is refused by libsndfile, so only those who ask for a stream get one.
         output=OutputSpec(
             format=audio_format,
@@ -187,7 +236,46 @@ def to_spec(request: SpeechRequest, *, namespace: str, voice: str, pin: str | No
         streaming=request.stream_format is not None,
         pin=pin,
         use_cache=use_cache and request.cache is not CacheUse.NO_STORE,
+        options=options.of_engine,
     )
+
+
+def references_of(request: SpeechRequest) -> tuple[ReferenceAsk, ...]:
+    """The recordings that a request names.
+
+    Raises
+    ------
+    ApiError
+        400: one without a place, or with two.
+    """
+    options = request.options or SpeechOptions()
+    named = [("options.reference", options.reference)] if options.reference is not None else []
+    named += [(f"options.references.{place}", each) for place, each in enumerate(options.references or ())]
+    return tuple(_ask(field, reference) for field, reference in named)
+
+
+def _ask(field: str, reference: ReferenceBody) -> ReferenceAsk:
+    places = [place for place in (reference.path, reference.uri) if place is not None]
+    if len(places) != 1:
+        raise ApiError(400, f"{field}: name its path or its uri, one of them", param=field, code="invalid_value")
+    return ReferenceAsk(
+        place=places[0], text=(reference.text or "").strip(), language=reference.language or "", field=field
+    )
+
+
+def _once(field: str, plain: T | None, option: T | None) -> T | None:
+    """A value that may stand in two places."""
+    if plain is not None and option is not None and plain != option:
+        raise ApiError(
+            400,
+            f"options.{field} is {option!r}, but {field} is {plain!r}: say it once",
+            param=f"options.{field}",
+            code="invalid_value",
+        )
+    return plain if plain is not None else option
+
+
+_NESTED = frozenset({"options"})
 
 
 def _check_output(audio_format: AudioFormat, sample_rate: int | None) -> None:
@@ -212,7 +300,8 @@ def _invalid(error: ValidationError) -> ApiError:
     """OpenAI answers 400, naming one field."""
     first = error.errors(include_url=False)[0]
     # Branches of a union show up in the location: only the field's own name means anything to a caller.
-    field = str(first["loc"][0]) if first["loc"] else None
+    place = [str(part) for part in first["loc"]]
+    field = ".".join(place if place[0] in _NESTED else place[:1]) if place else None
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['msg']}", code="invalid_json")
     if first["type"] == "string_too_long" and field == "input":

@@ -91,11 +91,13 @@ def _codec(spec: OutputSpec, *, rate: int) -> Encoder:
         case AudioFormat.PCM:
             return raw.PcmEncoder()
         case AudioFormat.WAV:
-            return raw.WavEncoder(rate)
+            return raw.WholeWavEncoder(rate) if spec.whole else raw.WavEncoder(rate)
         case AudioFormat.MP3:
             return mp3.Mp3Encoder(rate)
         case AudioFormat.OPUS:
             return sndfile.opus_encoder(rate)
+        case AudioFormat.VORBIS:
+            return sndfile.vorbis_encoder(rate)
         case AudioFormat.FLAC:
             return sndfile.WholeFlacEncoder(rate) if spec.whole else sndfile.flac_encoder(rate)
         case AudioFormat.AAC:

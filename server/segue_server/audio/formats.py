@@ -22,6 +22,7 @@ class AudioFormat(StrEnum):
 
     MP3 = "mp3"
     OPUS = "opus"
+    VORBIS = "vorbis"
     AAC = "aac"
     FLAC = "flac"
     WAV = "wav"
@@ -36,6 +37,7 @@ class AudioFormat(StrEnum):
 _MEDIA_TYPES = {
     AudioFormat.MP3: "audio/mpeg",
     AudioFormat.OPUS: "audio/ogg",
+    AudioFormat.VORBIS: "audio/ogg",
     AudioFormat.AAC: "audio/aac",
     AudioFormat.FLAC: "audio/flac",
     AudioFormat.WAV: "audio/wav",

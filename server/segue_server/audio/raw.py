@@ -24,11 +24,11 @@ def to_s16(samples: NDArray[np.float32]) -> bytes:
     return bytes(to_int16(samples).data)
 
 
-def wav_header(rate: int) -> bytes:
-    """Header of mono 16-bit PCM whose length is not known yet: both sizes are 0xFFFFFFFF, as streams have it."""
-    return _WAV_HEADER.pack(
-        b"RIFF", _UNKNOWN_BYTES, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", _UNKNOWN_BYTES
-    )
+def wav_header(rate: int, *, data_bytes: int | None = None) -> bytes:
+    """Header of mono 16-bit PCM; where the length is not known yet, both sizes are 0xFFFFFFFF, as streams have it."""
+    size = _UNKNOWN_BYTES if data_bytes is None else data_bytes
+    whole = _UNKNOWN_BYTES if data_bytes is None else data_bytes + _WAV_HEADER.size - 8
+    return _WAV_HEADER.pack(b"RIFF", whole, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size)
 
 
 class PcmEncoder:
@@ -60,3 +60,30 @@ class WavEncoder(PcmEncoder):
         """Encode a piece."""
         header, self._header = self._header, b""
         return header + to_s16(samples) if samples.size else header
+
+
+class WholeWavEncoder(PcmEncoder):
+    """WAV with its length in the header, for clients that take a file: nothing is handed out before the end."""
+
+    def __init__(self, rate: int) -> None:
+        """Samples come at `rate` Hz."""
+        self._rate = rate
+        self._pieces: list[bytes] = []
+
+    @override
+    def feed(self, samples: NDArray[np.float32]) -> bytes:
+        """Encode a piece."""
+        self._pieces.append(to_s16(samples))
+        return b""
+
+    @override
+    def finish(self) -> bytes:
+        """All of it."""
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return wav_header(self._rate, data_bytes=len(data)) + data
+
+    @override
+    def close(self) -> None:
+        """Give up half-way."""
+        self._pieces.clear()

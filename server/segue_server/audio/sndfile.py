@@ -1,4 +1,4 @@
-"""Opus and FLAC by libsndfile, written to a pipe that forgets.
+"""Opus, Vorbis and FLAC by libsndfile, written to a pipe that forgets.
 
 libsndfile wants to seek back and complete headers when a file is closed. A response cannot: `_Pipe` lets it seek, and
 drops whatever it writes anywhere but at the end.
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from segue_server.audio.raw import to_int16
 
 Samples: TypeAlias = NDArray[np.float32]
+
+_MOST_AT_ONCE = 1 << 15
+"""Samples."""
 
 OPUS_COMPRESSION = 0.7
 """libsndfile's scale; 80 kbit/s or so. At its default of 33 libopus takes twice the time for less."""
@@ -73,8 +76,9 @@ class StreamEncoder:
         self._file = soundfile.SoundFile(self._pipe, "w", samplerate=rate, channels=1, **settings)
 
     def feed(self, samples: Samples) -> bytes:
-        """Encode a piece."""
-        self._file.write(self._convert(samples))
+        """Encode a piece, in steps: libvorbis takes what it gets at once from the thread's stack."""
+        for start in range(0, len(samples), _MOST_AT_ONCE):
+            self._file.write(self._convert(samples[start : start + _MOST_AT_ONCE]))
         return self._pipe.take()
 
     def finish(self) -> bytes:
@@ -124,6 +128,11 @@ def opus_encoder(rate: int) -> StreamEncoder:
     encoder = StreamEncoder(rate, convert=np.asarray, format="OGG", subtype="OPUS", compression_level=OPUS_COMPRESSION)
     _shorten_pages(encoder._file)
     return encoder
+
+
+def vorbis_encoder(rate: int) -> StreamEncoder:
+    """Vorbis in Ogg."""
+    return StreamEncoder(rate, convert=np.asarray, format="OGG", subtype="VORBIS")
 
 
 def _shorten_pages(file: soundfile.SoundFile) -> None:

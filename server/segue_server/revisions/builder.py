@@ -82,8 +82,9 @@ class Builder:
     def _map_and_build(self, ref: RevisionRef, fds: list[int], built: Built) -> None:
         try:
             engine = self._find_engine(ref.engine)
-            for part_ref in ref.parts:
-                built.parts.append(self._mapper.map(fds.pop(0), part_ref))
+            for part_ref, own in ref.grouped(fds.copy()):
+                del fds[: len(own)]
+                built.parts.append(self._mapper.map(own, part_ref))
                 built.parts[-1].prefault()
             view = voice_view(built.parts, options=ref.options)
             built.engine_build = engine.build_id

@@ -78,7 +78,7 @@ class Resident:
 
     def held(self) -> HeldRevision:
         """What a restarted sidecar is told, with fresh descriptors that are the caller's."""
-        return HeldRevision(self.ref, [part.export() for part in self._parts])
+        return HeldRevision(self.ref, [fd for part in self._parts for fd in part.export()])
 
     async def let_go(
         self,

@@ -25,6 +25,7 @@ from segue_server.supervisor.metrics import Snapshot
 from segue_server.supervisor.place import Place
 from segue_server.supervisor.status import make_status_app, serve_status
 from segue_server.supervisor.totals import Totals, living
+from segue_server.supervisor.usage import Usage, usage_of
 
 LISTEN_BACKLOG = 4096
 
@@ -124,7 +125,14 @@ class Supervisor:
             living=list(living(children).values()),
             ready=sum(child.ready for child in children),
             restarts=sum(place.restarts for place in self._places),
+            usage=self._usage(),
         )
+
+    def _usage(self) -> dict[str, Usage]:
+        """By place: a worker that replaces another one goes on under the same label."""
+        current = {place.name: place.current for place in self._places}
+        found = {name: usage_of(child.pid) for name, child in current.items() if child is not None}
+        return {name: usage for name, usage in found.items() if usage is not None}
 
     def _stats(self) -> dict[str, Any]:
         totals = self._totals()

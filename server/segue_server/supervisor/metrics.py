@@ -6,8 +6,9 @@ Labels are bounded: revisions that no worker has any more are added up as `past`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
+from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
@@ -16,6 +17,7 @@ from segue.memory.stats_layout import BATCH_BUCKETS, BUCKETS_S, Outcome, RowCell
 from segue.memory.stats_reader import Counters, Histogram, WorkerReading
 from segue_server.supervisor.ledger import RevisionKey
 from segue_server.supervisor.totals import Totals
+from segue_server.supervisor.usage import Usage
 
 MAX_VOICES = 500
 PAST = "past"
@@ -24,6 +26,16 @@ OTHER = "other"
 _ROW_COUNTERS = (
     ("segue_shielded", "Failures that another revision answered before the listener noticed.", RowCell.SHIELDED),
     ("segue_cache_hits", "Requests answered from the result cache.", RowCell.CACHE_HITS),
+    (
+        "segue_listeners_joined",
+        "Requests of listeners who spoke with another voice before, as far as one worker saw both.",
+        RowCell.LISTENERS_JOINED,
+    ),
+    (
+        "segue_listeners_left",
+        "Listeners who spoke with it and then with another voice, as far as one worker saw both.",
+        RowCell.LISTENERS_LEFT,
+    ),
 )
 _WORKER_COUNTERS = (
     ("segue_refused_full", "Requests answered 429.", WorkerCell.REFUSED_FULL),
@@ -42,12 +54,21 @@ _RESPONSES = (
 class Snapshot(Collector):
     """One scrape."""
 
-    def __init__(self, totals: Totals, *, living: Sequence[WorkerReading], ready: int, restarts: int) -> None:
-        """`ready` of the workers get traffic."""
+    def __init__(
+        self,
+        totals: Totals,
+        *,
+        living: Sequence[WorkerReading],
+        ready: int,
+        restarts: int,
+        usage: Mapping[str, Usage],
+    ) -> None:
+        """`ready` of the workers get traffic; `usage` is by their places."""
         self._totals = totals
         self._living = living
         self._ready = ready
         self._restarts = restarts
+        self._usage = usage
         self._rows = bounded(totals.revisions.items(), current=totals.resident)
 
     @override
@@ -55,12 +76,19 @@ class Snapshot(Collector):
         """All metrics."""
         yield from self._per_revision()
         yield from self._per_server()
+        yield from self._per_worker()
+        yield from ProcessCollector(registry=None).collect()
 
     def _per_revision(self) -> Iterator[Metric]:
         labels = ["voice", "revision"]
         requests = CounterMetricFamily("segue_requests", "Rows by how they ended.", labels=[*labels, "outcome"])
         mirrors = CounterMetricFamily("segue_mirrors", "Copies by how they ended.", labels=[*labels, "outcome"])
         audio = CounterMetricFamily("segue_audio_seconds", "Speech made.", labels=labels)
+        busy = CounterMetricFamily(
+            "segue_revision_busy_seconds",
+            "Time that engines computed for listeners; by segue_audio_seconds_total it is the real-time factor.",
+            labels=labels,
+        )
         flying = GaugeMetricFamily("segue_in_flight", "Rows that the engine has.", labels=labels)
         latency = HistogramMetricFamily("segue_latency_seconds", "From admission to the last sample.", labels=labels)
         first = HistogramMetricFamily("segue_first_audio_seconds", "From admission to first samples.", labels=labels)
@@ -72,12 +100,13 @@ class Snapshot(Collector):
             mirrors.add_metric([*names, "success"], counters[RowCell.MIRROR_SUCCESSES])
             mirrors.add_metric([*names, "error"], counters[RowCell.MIRROR_ERRORS])
             audio.add_metric(names, counters[RowCell.AUDIO_MS] / 1000)
+            busy.add_metric(names, counters[RowCell.BUSY_US] / 1e6)
             flying.add_metric(names, max(0, counters.in_flight - lost.get(key, 0)))
             _add(latency, names, counters.latency)
             _add(first, names, counters.first_audio)
         for died, count in lost.items():
             requests.add_metric([died.voice, died.revision, "died"], count)
-        yield from (requests, mirrors, audio, flying, latency, first)
+        yield from (requests, mirrors, audio, busy, flying, latency, first)
         for name, text, cell in _ROW_COUNTERS:
             family = CounterMetricFamily(name, text, labels=labels)
             for key, counters in self._rows.items():
@@ -98,6 +127,14 @@ class Snapshot(Collector):
         bounds = [*map(str, BATCH_BUCKETS), "+Inf"]
         batches.add_metric([], _cumulative(bounds, self._totals.batch_sizes), counts[WorkerCell.BATCH_ROWS])
         yield batches
+        waits = HistogramMetricFamily(
+            "segue_queue_wait_seconds", "From the admission of a listener's row until an engine took it."
+        )
+        bounds_s = [*map(str, BUCKETS_S), "+Inf"]
+        waits.add_metric(
+            [], _cumulative(bounds_s, self._totals.queue_waits), counts[WorkerCell.QUEUE_WAIT_SUM_US] / 1e6
+        )
+        yield waits
         yield CounterMetricFamily("segue_worker_restarts", "Workers started again.", value=self._restarts)
         for name, text, value in (
             ("segue_workers", "Workers that live.", len(self._living)),
@@ -107,6 +144,20 @@ class Snapshot(Collector):
             ("segue_cache_entries", "Results kept.", sum(worker.cache_entries for worker in self._living)),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+
+    def _per_worker(self) -> Iterator[Metric]:
+        labels = ["worker"]
+        cpu = CounterMetricFamily("segue_worker_cpu_seconds", "CPU time of a worker since it began.", labels=labels)
+        memory = GaugeMetricFamily(
+            "segue_worker_memory_bytes",
+            "Resident memory of a worker; `shared` holds the weights, once for all workers together.",
+            labels=[*labels, "kind"],
+        )
+        for name, usage in self._usage.items():
+            cpu.add_metric([name], usage.cpu_s)
+            memory.add_metric([name, "private"], usage.private_bytes)
+            memory.add_metric([name, "shared"], usage.shared_bytes)
+        yield from (cpu, memory)
 
 
 def bounded(rows: Iterable[tuple[RevisionKey, Counters]], *, current: Set[RevisionKey]) -> dict[RevisionKey, Counters]:

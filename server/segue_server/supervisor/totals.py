@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from segue.memory.stats_layout import BATCH_BUCKETS, WorkerCell
+from segue.memory.stats_layout import BATCH_BUCKETS, BUCKETS_S, WorkerCell
 from segue.memory.stats_reader import Counters, WorkerReading
 from segue_server.supervisor.child import Child
 from segue_server.supervisor.ledger import RevisionKey
@@ -30,8 +30,8 @@ class Totals:
         Rows that a dead worker had in flight, by revision.
     counts
         The workers' own counters.
-    batch_sizes
-        Histogram of `BATCH_BUCKETS`, not cumulative.
+    batch_sizes, queue_waits
+        Histograms of `BATCH_BUCKETS` and `BUCKETS_S`, not cumulative.
     """
 
     revisions: dict[RevisionKey, Counters] = field(default_factory=dict)
@@ -39,6 +39,7 @@ class Totals:
     died: Counter[RevisionKey] = field(default_factory=Counter)
     counts: Counter[WorkerCell] = field(default_factory=Counter)
     batch_sizes: list[int] = field(default_factory=lambda: [0] * (len(BATCH_BUCKETS) + 1))
+    queue_waits: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
 
     def add(self, child: Child) -> None:
         """Add what a worker did so far."""
@@ -52,6 +53,7 @@ class Totals:
         worker = stats.worker()
         self.counts.update(worker.counts)
         self.batch_sizes = [a + b for a, b in zip(self.batch_sizes, worker.batch_sizes, strict=True)]
+        self.queue_waits = [a + b for a, b in zip(self.queue_waits, worker.queue_waits, strict=True)]
 
     def bury(self, child: Child) -> None:
         """Add a worker that is dead: what it had in flight will never end."""
@@ -69,6 +71,7 @@ class Totals:
             died=Counter(self.died),
             counts=Counter(self.counts),
             batch_sizes=list(self.batch_sizes),
+            queue_waits=list(self.queue_waits),
         )
 
 

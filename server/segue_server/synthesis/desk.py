@@ -21,6 +21,7 @@ from segue.memory.stats_layout import WorkerCell
 from segue_server.revisions.resident import Resident
 from segue_server.revisions.roster import KnownVoice, Roster
 from segue_server.synthesis.failures import NotServing, RevisionUnknown, VoiceCold, VoiceUnknown
+from segue_server.synthesis.listeners import ListenerBook
 from segue_server.synthesis.spec import Listener, SpeechSpec
 
 
@@ -55,6 +56,7 @@ class Desk:
         self._roster = roster
         self._stats = stats
         self._clock = clock
+        self._listeners = ListenerBook(roster)
 
     def admit(self, spec: SpeechSpec, listener: Listener) -> Admission:
         """Choose the revision for a request and pin it.
@@ -77,8 +79,10 @@ class Desk:
             raise NotServing(f"revision {choice.speaker.revision[:10]} of {spec.voice} is being let go")
         resident.pin()
         self._stats.admitted(known.said.slot, choice.word.pack())
-        if choice.role is not Role.PINNED and not choice.stale:
-            known.last_resolvable = choice.word
+        if choice.role is not Role.PINNED:
+            self._listeners.note(listener, resident)
+            if not choice.stale:
+                known.last_resolvable = choice.word
         guard = known.said.known_good if known.said.suspect == resident.handle else None
         mirror = choice.mirror.handle if choice.mirror is not None else None
         return Admission(voice=spec.voice, resident=resident, role=choice.role, known_good=guard, mirror=mirror)

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 
 from segue.engine import Row, Synthesizer
-from segue.errors import SynthesisError, TextRejected
+from segue.errors import OptionRejected, SynthesisError, TextRejected
 from segue.memory.stats import StatsPage
 from segue.memory.stats_layout import Outcome, WorkerCell
 from segue_server.synthesis.inspection import AudioFault
@@ -137,7 +137,8 @@ class EngineThread:
         failure = _step(batch)
         self._step_began_s = None
         self.busy_s += time.monotonic() - began_s
-        self._stats.step_ended()
+        heard = batch[0].priority is Priority.LIVE
+        self._stats.step_ended(spoken_by=batch[0].group if heard else None)
         for row in batch:
             self._after_step(row, failure)
         return True
@@ -148,7 +149,12 @@ class EngineThread:
             return True
         if row.synthesizer is None:
             return False
+        if row.refusal is not None:
+            self._end(row, row.refusal)
+            return False
         row.stepped_s = time.monotonic()
+        if row.priority is Priority.LIVE:
+            self._stats.waited(row.stepped_s - row.arrived_s)
         try:
             row.row = row.synthesizer.admit(row.request)
         except Exception as error:  # noqa: BLE001 - the row's boundary: one bad text must not stop the others
@@ -254,7 +260,7 @@ def _outcome(error: Exception | None) -> Outcome:
             return Outcome.SUCCESS
         case AudioFault():
             return error.outcome
-        case TextRejected():
+        case TextRejected() | OptionRejected():
             return Outcome.REJECTED
         case RowCancelled():
             return Outcome.CANCELLED

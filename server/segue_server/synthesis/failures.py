@@ -43,6 +43,24 @@ class QueueFull(NotServing):
     """Too much is waiting already."""
 
 
+class ReferencesDisabled(Unserved):
+    """A request brings recordings, and this server takes none from requests of its namespace."""
+
+
+class ReferenceRefused(Unserved):
+    """A recording that cannot be opened.
+
+    Attributes
+    ----------
+    field
+        Where the request names it.
+    """
+
+    def __init__(self, message: str, *, field: str) -> None:
+        self.field = field
+        super().__init__(message)
+
+
 class DeadlinePassed(Unserved):
     """No audio in time."""
 

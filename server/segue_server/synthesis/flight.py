@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import Enum
 
-from segue.errors import SegueError, TextRejected
+from segue.errors import OptionRejected, SegueError, TextRejected
 from segue.memory.stats_layout import Outcome
 from segue_server.revisions.resident import Resident
 from segue_server.synthesis.attempt import Attempt
@@ -24,6 +24,7 @@ from segue_server.synthesis.desk import Admission
 from segue_server.synthesis.engine_thread import EngineThread
 from segue_server.synthesis.failures import DeadlinePassed, SpeechFailed
 from segue_server.synthesis.lane import EncodingLane
+from segue_server.synthesis.measuring import MeasuringRoom
 from segue_server.synthesis.rows import RowEnd, Samples
 from segue_server.synthesis.spec import SpeechKeys, SpeechSpec, synthesis_request
 
@@ -53,6 +54,8 @@ class FlightCrew:
     ----------
     engine
         Steps the rows.
+    measuring
+        Takes rows on their way there.
     codec
         Single-threaded; encodes.
     fallback
@@ -66,6 +69,7 @@ class FlightCrew:
     """
 
     engine: EngineThread
+    measuring: MeasuringRoom
     codec: Executor
     fallback: Callable[[Admission], Resident | None]
     deadline_s: float
@@ -219,7 +223,7 @@ class Flight:
             self.phones, self.tokens = end.phones, end.tokens
             self._lane.finish()
             return
-        if isinstance(end.error, TextRejected):
+        if isinstance(end.error, TextRejected | OptionRejected):
             self._fail(end.error)
             return
         log.warning(
@@ -254,7 +258,7 @@ class Flight:
     def _begin(self, resident: Resident) -> Attempt:
         request = synthesis_request(self.spec, seed=self.keys.seed, language=resident.ref.language)
         attempt = Attempt(resident, request, owner=self, arrived_s=self._began_s)
-        self._crew.engine.submit(attempt.row)
+        self._crew.measuring.submit(attempt.row, self.spec.references)
         return attempt
 
     def _shield(self, failed: Attempt) -> bool:

@@ -71,8 +71,9 @@ class RowSink(Protocol):
 class EngineRow:
     """One row, from submission to release.
 
-    `cancelled` and `paused` are written by the loop and read by the engine thread between two steps; everything else
-    belongs to the engine thread after `EngineThread.submit`.
+    `request` may get its reference and `refusal` a reason before it is submitted: a row with one is ended with it, and
+    never stepped. `cancelled` and `paused` are written by the loop and read by the engine thread between two steps;
+    everything else belongs to the engine thread after `EngineThread.submit`.
     """
 
     __slots__ = (
@@ -84,6 +85,7 @@ class EngineRow:
         "inspector",
         "paused",
         "priority",
+        "refusal",
         "request",
         "row",
         "sink",
@@ -108,6 +110,7 @@ class EngineRow:
         self.sink = sink
         self.inspector = AudioInspector(sample_rate=synthesizer.sample_rate, speed=request.speed)
         self.row: Row | None = None
+        self.refusal: Exception | None = None
         self.arrived_s = time.monotonic()
         self.stepped_s: float | None = None
         self.first_audio_s: float | None = None

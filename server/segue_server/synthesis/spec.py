@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from segue.engine import SynthesisRequest
+from segue.engine import ReferenceRecording, SynthesisRequest
 from segue.memory.messages import VoiceName
 from segue_server.audio.formats import OutputSpec
 
@@ -48,6 +51,10 @@ class SpeechSpec:
         Revision asked for, or a prefix of it.
     use_cache
         Whether the result cache may answer, and may keep the answer.
+    options
+        Parameters of the engine.
+    references
+        The request's own recordings; none: the voice's.
     """
 
     voice: VoiceName
@@ -59,6 +66,8 @@ class SpeechSpec:
     streaming: bool = False
     pin: str | None = None
     use_cache: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    references: tuple[ReferenceRecording, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,10 @@ def keys_of(spec: SpeechSpec, *, revision: str, engine_build: str) -> SpeechKeys
 
     The drawn seed does not depend on the format, so that all formats of one text carry the same speech.
     """
-    sound = [str(spec.voice), revision, engine_build, spec.text, spec.language, spec.speed, spec.seed]
+    sound: list[object] = [str(spec.voice), revision, engine_build, spec.text, spec.language, spec.speed, spec.seed]
+    if spec.options or spec.references:
+        said = [[each.digest, each.text, each.language] for each in spec.references]
+        sound += [sorted(spec.options.items()), said]
     digest = _digest(sound)
     seed = spec.seed if spec.seed is not None else int.from_bytes(digest[:8], "big") >> 1
     output = [spec.output.format.value, spec.output.sample_rate, spec.output.whole]
@@ -97,6 +109,7 @@ def synthesis_request(spec: SpeechSpec, *, seed: int, language: str) -> Synthesi
         speed=spec.speed,
         seed=seed,
         streaming=spec.streaming and not spec.output.whole,
+        options=spec.options,
     )
 
 
@@ -105,5 +118,24 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def normalised_lines(text: str) -> str:
+    """The same line by line, for engines to which a line break means something; empty lines are dropped."""
+    return "\n".join(line for line in map(normalised, text.splitlines()) if line)
+
+
+def original_span(text: str, span: tuple[int, int], *, normalise: Callable[[str], str] = normalised) -> tuple[int, int]:
+    """Where in `text` that lies which is at `span` of its normal form; combining marks belong to what they mark."""
+
+    def length(characters: int) -> int:
+        return len(normalise(text[:characters]))
+
+    characters = range(len(text) + 1)
+    first = max(bisect_left(characters, span[0] + 1, key=length) - 1, 0)
+    last = min(bisect_left(characters, span[1], key=length), len(text))
+    while last < len(text) and unicodedata.combining(text[last]):
+        last += 1
+    return first, max(first, last)
+
+
 def _digest(fields: list[object]) -> bytes:
-    return hashlib.blake2b(json.dumps(fields, ensure_ascii=True).encode(), digest_size=20).digest()
+    return hashlib.blake2b(json.dumps(fields, ensure_ascii=True, sort_keys=True).encode(), digest_size=20).digest()

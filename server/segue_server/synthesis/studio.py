@@ -21,6 +21,7 @@ from segue_server.synthesis.desk import Desk
 from segue_server.synthesis.engine_thread import EngineThread
 from segue_server.synthesis.failures import QueueFull
 from segue_server.synthesis.flight import Flight, FlightCrew, FlightState, Reader
+from segue_server.synthesis.measuring import MeasuringRoom
 from segue_server.synthesis.rows import Priority, RowEnd, Samples
 from segue_server.synthesis.spec import Listener, SpeechSpec, keys_of, synthesis_request
 
@@ -104,6 +105,7 @@ class Studio:
         desk: Desk,
         *,
         engine: EngineThread,
+        measuring: MeasuringRoom,
         codec: Executor,
         cache: ResultCache,
         stats: StatsPage,
@@ -113,7 +115,7 @@ class Studio:
     ) -> None:
         """`busy_s` is the engine thread's busy time so far, in seconds."""
         self._desk = desk
-        self._engine = engine
+        self._measuring = measuring
         self._cache = cache
         self._stats = stats
         self._backlog = backlog
@@ -125,6 +127,7 @@ class Studio:
         self._mirrors: set[_Mirror] = set()
         self._crew = FlightCrew(
             engine=engine,
+            measuring=measuring,
             codec=codec,
             fallback=desk.fallback,
             deadline_s=deadline_s,
@@ -153,6 +156,8 @@ class Studio:
             if answer is not None:
                 resident.unpin()
                 return answer
+            if spec.references:
+                self._measuring.expect_room()
             self._backlog.enter(len(spec.text))
         except BaseException:
             resident.unpin()
@@ -215,7 +220,7 @@ class Studio:
         self._mirrors.add(mirror)
         request = synthesis_request(flight.spec, seed=flight.keys.seed, language=resident.ref.language)
         attempt = Attempt(resident, request, owner=mirror, priority=Priority.MIRROR)
-        self._engine.submit(attempt.row)
+        self._measuring.submit(attempt.row, flight.spec.references)
 
     def _note_cache(self) -> None:
         self._stats.set_cache(entries=len(self._cache), size_bytes=self._cache.size_bytes)

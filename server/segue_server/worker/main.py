@@ -43,6 +43,8 @@ from segue_server.synthesis.cache import ResultCache
 from segue_server.synthesis.cold import ColdStart
 from segue_server.synthesis.desk import Desk
 from segue_server.synthesis.engine_thread import EngineThread
+from segue_server.synthesis.measuring import MeasuringRoom
+from segue_server.synthesis.recordings import Shelf
 from segue_server.synthesis.studio import Backlog, Studio
 from segue_server.worker.engines import EngineFinder
 
@@ -99,9 +101,14 @@ class Worker:
             stats=self._stats,
             events=LinkEvents(changed=self._report, purge=self._purge, replace=self._ask_to_be_replaced),
         )
+        self._ears = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segue-measure")
+        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="segue-recordings")
         self._studio = Studio(
             Desk(self._roster, stats=self._stats),
             engine=self._engine,
+            measuring=MeasuringRoom(
+                submit=self._engine.submit, executor=self._ears, cache_bytes=config.references.cache_bytes
+            ),
             codec=self._codec,
             cache=ResultCache(config.worker_cache_bytes),
             stats=self._stats,
@@ -158,9 +165,8 @@ class Worker:
     def _make_app(self) -> ASGIApp:
         speech = SpeechApi(
             self._studio,
-            roster=self._roster,
             cold=ColdStart(self._roster, self._link, wait_s=self._config.timeouts.cold_start_s),
-            keys=self._keys,
+            shelf=Shelf(self._config.references, executor=self._readers),
             config=self._config,
         )
         return make_app(speech, roster=self._roster, keys=self._keys, config=self._config, started_s=int(time.time()))
@@ -283,7 +289,8 @@ class Worker:
     async def _close(self) -> None:
         self._link.close()
         self._builder.close()
-        self._codec.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._codec, self._ears, self._readers):
+            executor.shutdown(wait=False, cancel_futures=True)
         if self._supervisor is not None:
             self._supervisor.close()
         if not self._engine.stop(timeout_s=2.0):

@@ -20,7 +20,10 @@ from pathlib import Path
 from segue.errors import SegueError
 from segue_sidecar.children.channel import Channel, JobError, cut
 
-_JOBS = ("fetch", "models", "prepare", "prove", "probe", "rehash", "builds")
+_JOBS = ("fetch", "models", "prepare", "prove", "probe", "rehash", "builds", "store", "load")
+_AWAITED = "load"
+"""Somebody waits for what it does: it yields to listeners, like all children, but not to everything else."""
+
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 19
 
@@ -31,7 +34,7 @@ def main() -> int:
     if kind not in _JOBS:
         raise SystemExit(f"unknown job {kind!r}; known are {', '.join(_JOBS)}")
     _die_with(parent)
-    _be_humble()
+    _be_humble(idle=kind != _AWAITED)
     channel = Channel(socket.socket(fileno=fd))
     channel.send({"tied": parent})
     job, fds = channel.receive()
@@ -62,11 +65,12 @@ def _die_with(parent: int) -> None:
         raise SystemExit("the sidecar was gone before its child began")
 
 
-def _be_humble() -> None:
+def _be_humble(*, idle: bool) -> None:
     """Yield the processor to everybody, be the first to go when memory is short, and leave no core file."""
     os.nice(_NICENESS)
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    if idle:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -21,7 +21,7 @@ from segue.memory.messages import PartRef
 from segue.memory.voice_view import voice_view
 from segue_engines.probes import BaselineFigures, Case, Clip, ProbeReport, Thresholds, builtin_cases, run_probes
 from segue_sidecar.children.channel import Channel, JobError
-from segue_sidecar.children.mapping import mapped, part_refs
+from segue_sidecar.children.mapping import fds_of, mapped, part_refs
 from segue_sidecar.engines import load_engine
 
 
@@ -38,14 +38,16 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
     folder = Path(job["folder"])
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     own, theirs = part_refs(job["parts"]), part_refs(job["baselineParts"])
+    memory = job["memory"]
+    ours = fds_of(own, memory)
     progress = _Progress(channel, len(cases) * len(seeds), also_baseline=bool(theirs))
     baseline = _kept_baseline(job)
     if theirs:
-        with _built(engine, theirs, fds[len(own) :], job["baselineOptions"], job["device"]) as synthesizer:
+        with _built(engine, theirs, fds[ours:], job["baselineOptions"], memory) as synthesizer:
             baseline = run_probes(synthesizer, cases=cases, seeds=seeds, progress=progress.baseline).baseline()
         _keep(Path(job["baselineFile"]), job["figuresKey"], baseline)
     reference, rate = _reference(job["reference"])
-    with _built(engine, own, fds[: len(own)], job["options"], job["device"]) as synthesizer:
+    with _built(engine, own, fds[:ours], job["options"], memory) as synthesizer:
         report = run_probes(
             synthesizer,
             cases=cases,
@@ -78,11 +80,11 @@ class _Progress:
 
 @contextlib.contextmanager
 def _built(
-    engine: Engine, parts: Sequence[PartRef], fds: Sequence[int], options: Mapping[str, Any], device: str
+    engine: Engine, parts: Sequence[PartRef], fds: Sequence[int], options: Mapping[str, Any], memory: Mapping[str, Any]
 ) -> Iterator[Synthesizer]:
-    with mapped(parts, fds) as arenas:
+    with mapped(parts, fds, memory) as arenas:
         view = voice_view(arenas, options=options)
-        synthesizer = engine.build(view, Device(name=device))
+        synthesizer = engine.build(view, Device(name=memory["device"]))
         del view
         try:
             yield synthesizer

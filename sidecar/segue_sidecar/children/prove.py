@@ -18,7 +18,7 @@ from segue.engine import Device, Row, SynthesisRequest, Synthesizer
 from segue.errors import TextRejected
 from segue.memory.voice_view import is_shared, voice_view
 from segue_sidecar.children.channel import Channel, JobError
-from segue_sidecar.children.mapping import hash_all, mapped, part_refs
+from segue_sidecar.children.mapping import descriptors_of, hash_all, mapped, part_refs
 from segue_sidecar.engines import load_engine
 
 SENTENCES: Mapping[str, str] = {
@@ -44,16 +44,16 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         `{"sampleRate", "seconds", "peak", "text", "buildMs", "speakMs"}`
     """
     parts = part_refs(job["parts"])
-    unsure = [(part, fd) for part, fd in zip(parts, fds, strict=True) if part.digest not in job["sound"]]
-    hash_all([part for part, _ in unsure], [fd for _, fd in unsure], channel)
+    unsure = [part for part in parts if part.digest not in job["sound"]]
+    hash_all(unsure, descriptors_of(unsure, parts, fds, job["memory"]), job["memory"], channel)
     engine = load_engine(job["place"])
-    with mapped(parts, fds) as arenas:
+    with mapped(parts, fds, job["memory"]) as arenas:
         for arena in arenas:
             if not is_shared(arena.part.name):
                 arena.prefault()
         began_s = time.monotonic()
         view = voice_view(arenas, options=job["options"])
-        synthesizer = engine.build(view, Device(name=job["device"]))
+        synthesizer = engine.build(view, Device(name=job["memory"]["device"]))
         del view
         built_s = time.monotonic()
         try:

@@ -13,7 +13,7 @@ from segue_sidecar.children.mapping import hash_all, part_refs
 def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, Any]:
     """Hash every part of the job; raises `DigestMismatch` for the first that does not hold."""
     try:
-        hash_all(part_refs(job["parts"]), fds, channel)
+        hash_all(part_refs(job["parts"]), fds, job["memory"], channel)
     finally:
         for fd in fds:
             os.close(fd)

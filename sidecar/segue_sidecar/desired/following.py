@@ -23,7 +23,7 @@ from segue_sidecar.books import Books
 from segue_sidecar.commands import Commands
 from segue_sidecar.config import Config
 from segue_sidecar.desired.reading import Shelf, Signature, read_shelf, signature_of
-from segue_sidecar.desired.rule import Reach, Step, next_step
+from segue_sidecar.desired.rule import Reach, Step, next_step, speaks
 from segue_sidecar.entries import RevisionEntry, VoiceEntry
 from segue_sidecar.fences import Command
 from segue_sidecar.residency import Residency
@@ -234,7 +234,8 @@ class Following:
         if known is not None and known.phase is RevisionPhase.FAILED and known.request == entry.request:
             self._load_again(wish, known)
             return
-        self._commands.ensure_revision(wish.voice, entry.revision, entry.request, self._command(entry, voice))
+        request = entry.request.model_copy(update={"resident": entry.request.tier is Tier.HOT or speaks(voice)})
+        self._commands.ensure_revision(wish.voice, entry.revision, request, self._command(entry, voice))
         self._want(entry.voice, entry.revision)
 
     def _load_again(self, wish: Wish, known: RevisionEntry) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from segue.desired import DesiredEntry
-from segue.wire import Fence, RevisionPhase
+from segue.wire import Fence, RevisionPhase, Tier
 from segue_sidecar.entries import VoiceEntry
 
 
@@ -22,8 +22,8 @@ class Step(StrEnum):
     REST = "rest"  # the pod knows better, or speaks it already
     WAIT = "wait"  # not now: look again when something changed, or a second later
     AGREE = "agree"  # it is what the pod speaks: only its fence and uid are news
-    LOAD = "load"  # have its revision resident
-    POINT = "point"  # it is resident and proven: point the voice at it
+    LOAD = "load"  # have its revision resident; known is enough for a voice that is not hot, while nobody speaks it
+    POINT = "point"  # it is resident and proven, or known and waits for its first request: point the voice at it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +91,15 @@ def _was_taken_back(entry: DesiredEntry, voice: VoiceEntry) -> bool:
     return voice.withdrawn == entry.revision or (reverted is not None and reverted.from_revision == entry.revision)
 
 
+def speaks(voice: VoiceEntry | None) -> bool:
+    """Whether somebody hears the voice now, or would without a wait."""
+    return voice is not None and voice.said.active is not None and (voice.active is None or not voice.active.rests)
+
+
 def _towards(entry: DesiredEntry, voice: VoiceEntry) -> Step:
     revision = voice.revisions.get(entry.revision)
     if revision is None or revision.phase in (RevisionPhase.FAILED, RevisionPhase.RETIRING):
         return Step.LOAD
+    if revision.rests:
+        return Step.POINT if entry.request.tier is not Tier.HOT and not speaks(voice) else Step.LOAD
     return Step.POINT if revision.phase is RevisionPhase.READY else Step.WAIT

@@ -81,7 +81,7 @@ def test_a_restarted_sidecar_adopts_page_and_arenas_and_flips_go_on() -> None:
 
         revision = revision_ref(parts=(part,))
         hello = Hello(worker="w0", pid=1, page_id=reader.page_id, holding=1, serving=True)
-        claims = [HeldRevision(revision, [mapped.export()])]
+        claims = [HeldRevision(revision, [*mapped.export()])]
         await introduce(worker, hello, fds=[create_stats_memfd(), os.dup(page_fd)], holdings=claims)
 
         reborn = HostMemory(64 << 20)
@@ -89,7 +89,7 @@ def test_a_restarted_sidecar_adopts_page_and_arenas_and_flips_go_on() -> None:
             adopted = PointerPage.adopt(introduction.page_fd)
             for claim in introduction.holdings:
                 assert claim.held == revision
-                reborn.adopt(claim.fds[0], part=claim.held.parts[0], owner=claim.held.revision)
+                reborn.adopt(claim.fds, part=claim.held.parts[0], owner=claim.held.revision)
         assert adopted.page_id == reader.page_id
         adopted.store(0, adopted.load(0).followed_by(active=2))
         assert reader.load(0) == Word(active=2, epoch=2)
@@ -195,7 +195,7 @@ def test_a_claim_about_an_arena_that_is_another_size_is_not_adopted() -> None:
         with await receive_introduction(sidecar) as introduction:
             (heard,) = introduction.holdings
             with pytest.raises(ArenaCorrupt, match="the journal says"):
-                memory.adopt(heard.fds[0], part=heard.held.parts[0], owner="rev")
+                memory.adopt(heard.fds, part=heard.held.parts[0], owner="rev")
         memory.close()
 
     run(body)

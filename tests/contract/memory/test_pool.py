@@ -101,7 +101,7 @@ def test_a_part_that_was_let_go_comes_back_while_it_is_still_there(memory: HostM
 
 def test_a_killed_workers_memory_comes_back_without_a_word_from_it(memory: HostMemory) -> None:
     part = laid_in(memory)
-    lent = memory.export(part.digest)
+    (lent,) = memory.export(part.digest)
     with Peer(fds=[lent]) as peer:
         peer.ask("map", fd=lent)
         os.close(lent)
@@ -261,8 +261,8 @@ def test_a_restarted_sidecar_adopts_what_a_worker_gives_back_even_over_the_budge
 
     second = HostMemory(MIB)
     for _ in range(2):
-        given = mapped.export()
-        second.adopt(given, part=part, owner="rev-a")
+        (given,) = mapped.export()
+        second.adopt([given], part=part, owner="rev-a")
         os.close(given)
     second.settle()
     assert second.holds(part.digest)
@@ -285,9 +285,9 @@ def test_an_offer_whose_arena_is_another_one_is_refused_without_a_leak() -> None
     fd = written_memfd()
     wrong = PartRef(name="timbre", digest="00" * 32, size_bytes=os.fstat(fd).st_size)
     with pytest.raises(ArenaCorrupt, match="was offered as"):
-        HostMapper().map(fd, wrong)
+        HostMapper().map([fd], wrong)
     with pytest.raises(ArenaCorrupt, match="never finished"):
-        HostMapper().map(unfinished(), wrong)
+        HostMapper().map([unfinished()], wrong)
     assert open_fds() == before
 
 

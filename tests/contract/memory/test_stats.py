@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from tests.support.memory import open_fds, raw_memfd
@@ -131,6 +132,33 @@ def test_batches_states_and_gauges(watched: Watched) -> None:
     assert (reading.cache_entries, reading.cache_bytes, reading.pid) == (3, 4096, os.getpid())
     assert (reading.counts[WorkerCell.STEPS], reading.counts[WorkerCell.BATCH_ROWS]) == (5, 114)
     assert reading.counts[WorkerCell.RESPONSES_2XX] == 5
+
+
+def test_a_step_counts_as_busy_of_the_revision_that_listeners_heard(watched: Watched) -> None:
+    page = watched.page
+    page.row(1), page.row(2)
+    page.step_started(rows=1)
+    time.sleep(0.002)  # what is measured is time
+    page.step_ended(spoken_by=1)
+    page.step_started(rows=1)
+    page.step_ended()
+    page.step_started(rows=1)
+    page.step_ended(spoken_by=99)
+    rows = watched.reader.rows()
+    assert rows[1].counters[RowCell.BUSY_US] >= 2000
+    assert rows[2].counters[RowCell.BUSY_US] == 0
+    assert watched.reader.worker().busy_ns >= rows[1].counters[RowCell.BUSY_US] * 1000
+
+
+def test_waits_are_counted_by_how_long_they_were(watched: Watched) -> None:
+    for delay_s in (0.001, 0.2, 0.25, 100.0):
+        watched.page.waited(delay_s)
+    reading = watched.reader.worker()
+    waits = dict(zip((*layout.BUCKETS_S, None), reading.queue_waits, strict=True))
+    assert {bound for bound, count in waits.items() if count} == {0.005, 0.25, None}
+    assert waits[0.25] == 2
+    assert reading.counts[WorkerCell.QUEUE_WAIT_SUM_US] == 100_451_000
+    assert reading.batch_sizes == (0,) * 8, "no cell means two things"
 
 
 def test_a_step_that_still_runs_counts_as_busy(watched: Watched) -> None:

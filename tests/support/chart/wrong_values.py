@@ -69,6 +69,8 @@ BY_SCHEMA: tuple[tuple[str, str], ...] = (
     ("networkPolicies: {clients: [{selector: {}}]}", "selector"),
     ("monitoring: {podMonitors: {interval: often}}", "monitoring/podMonitors/interval"),
     ("monitoring: {rules: {takeBack: {errorRate: 2}}}", "monitoring/rules/takeBack/errorRate"),
+    ("monitoring: {rules: {takeBack: {for: soon}}}", "monitoring/rules/takeBack/for"),
+    ("monitoring: {rules: {limits: {poolShare: 95}}}", "monitoring/rules/limits/poolShare"),
     ("monitoring: {dashboards: {labels: {grafana_dashboard: 1}}}", "monitoring/dashboards/labels/grafana_dashboard"),
     ("monitoring: {dashboards: {folderAnnotation: ''}}", "monitoring/dashboards/folderAnnotation"),
 )

@@ -42,6 +42,11 @@ def test_without_hooks_nothing_is_listened_on(tmp_path: Path) -> None:
     assert (config.listen, config.hooks, config.prometheus) == (None, None, None)
 
 
+def test_a_port_for_figures_is_listened_on_and_without_a_token_no_alert_is_taken(tmp_path: Path) -> None:
+    config = written(tmp_path, operator_status_port=9)
+    assert (config.listen, config.hooks) == ("127.0.0.1:9", None)
+
+
 def test_hooks_and_prometheus_come_into_the_operators_file(tmp_path: Path) -> None:
     token = tmp_path / "token"
     config = written(

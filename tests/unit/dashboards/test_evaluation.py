@@ -39,7 +39,7 @@ def over_time(figure: Figure) -> str:
 
 
 def test_every_query_has_an_answer_where_the_processes_are_busy(promtool: Promtool, tmp_path: Path) -> None:
-    series = {series_name(each.name, each.labels): over_time(each) for each in exported(tmp_path)}
+    series = {series_name(each.name, each.labels): over_time(each) for each in exported()}
     answered = [
         Expectation(f"count({OR_ZERO.sub('', query.expr)})", 90 * MINUTE, [{}])
         for query in QUERIES

@@ -18,7 +18,7 @@ queries = pytest.mark.parametrize("query", QUERIES, ids=[each.where for each in 
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> list[Figure]:
-    return exported(tmp_path_factory.mktemp("journal"))
+    return exported()
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ PHONES = 60
 class PhonesGiven:
     """Reads texts such as `5 6 7 / 8 9`: phone ids, fragments parted by a slash."""
 
-    def read(self, text: str, language: str) -> Sequence[Spoken]:
+    def read(self, text: str, language: str, *, cut: str = "cut5") -> Sequence[Spoken]:
         """Each fragment."""
         if not text.strip():
             raise TextRejected("nothing to say", span=(0, len(text)))

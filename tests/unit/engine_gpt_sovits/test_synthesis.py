@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -9,14 +10,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tests.unit.engine_gpt_sovits.builders import PhonesGiven, build, parts, reference, run, say, view, words
+from typing_extensions import override
 
 from segue.engine import Device, SynthesisRequest
-from segue.errors import InvalidVoiceModel, SynthesisError, TextRejected
+from segue.errors import InvalidVoiceModel, OptionRejected, SynthesisError, TextRejected
 from segue_engines.gpt_sovits.engine import GptSovitsEngine
 from segue_engines.gpt_sovits.parts import GPT, SOVITS, sovits_network
 from segue_engines.gpt_sovits.randomness import Stream, normals, row_key
 from segue_engines.gpt_sovits.row import GptSovitsRow
 from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE
+from segue_engines.gpt_sovits.spoken import Spoken
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
 
@@ -219,6 +222,9 @@ def test_packed_voices_speak_alike_in_any_company(dtype: T2SDtype) -> None:
     ("options", "complaint"),
     [
         ({"top_k": 0}, "top_k is 0; expected a number from 1 to 1025"),
+        ({"top_k": 2.5}, "top_k is 2.5; expected a whole number"),
+        ({"fragment_interval": 3.5}, "fragment_interval is 3.5; expected a number from 0 to 3"),
+        ({"text_split_method": "cut9"}, "text_split_method is 'cut9'; expected one of 'cut5', 'cut0'"),
         ({"top_p": 2}, "top_p is 2"),
         ({"temperature": "hot"}, "temperature is 'hot'"),
         ({"speed": True}, "speed is True"),
@@ -227,10 +233,43 @@ def test_packed_voices_speak_alike_in_any_company(dtype: T2SDtype) -> None:
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, object], complaint: str) -> None:
-    with pytest.raises(InvalidVoiceModel, match=complaint):
+    with pytest.raises(OptionRejected, match=complaint) as refused:
         _voice().admit(SynthesisRequest(text=words(1), options=options))
+    assert refused.value.option == next(iter(options))
     with pytest.raises(InvalidVoiceModel, match=complaint):
         GptSovitsEngine(front_end=PhonesGiven()).build(view({}, **options), Device())
+
+
+def test_a_request_cannot_change_how_its_voice_is_served() -> None:
+    with pytest.raises(OptionRejected, match="no option 'dtype'"):
+        _voice().admit(SynthesisRequest(text=words(1), options={"dtype": "fp32"}))
+
+
+def test_the_silence_between_fragments_is_what_was_asked_for() -> None:
+    text = words(4, fragments=2)
+    usual, none, long = (
+        say(_voice(), text, seed=4, options=options)
+        for options in ({}, {"fragment_interval": 0}, {"fragment_interval": 1.5})
+    )
+    assert usual[0] == none[0] == long[0]
+    assert len(usual[1]) - 2 * GAP == len(none[1]) == len(long[1]) - 2 * int(1.5 * SAMPLE_RATE)
+
+
+def test_the_front_end_is_told_where_to_cut_and_the_request_goes_before_the_voice() -> None:
+    class Noting(PhonesGiven):
+        def __init__(self) -> None:
+            self.cuts: list[str] = []
+
+        @override
+        def read(self, text: str, language: str, *, cut: str = "cut5") -> Sequence[Spoken]:
+            self.cuts.append(cut)
+            return super().read(text, language, cut=cut)
+
+    noting = Noting()
+    voice = GptSovitsSynthesizer(view(parts(), text_split_method="cut2"), noting)
+    voice.admit(SynthesisRequest(text="1 2 3")).close()
+    voice.admit(SynthesisRequest(text="1 2 3", options={"text_split_method": "cut0"})).close()
+    assert noting.cuts == ["cut2", "cut0"]
 
 
 def test_a_text_that_the_front_end_refuses_is_refused() -> None:

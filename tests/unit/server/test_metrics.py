@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,6 +15,7 @@ from segue_server.channel import Report
 from segue_server.supervisor.ledger import Ledger, RevisionKey
 from segue_server.supervisor.metrics import MAX_VOICES, PAST, Snapshot, bounded
 from segue_server.supervisor.totals import Totals
+from segue_server.supervisor.usage import Usage, usage_of
 
 
 def counters(*outcomes: Outcome) -> Counters:
@@ -34,7 +36,7 @@ def counters(*outcomes: Outcome) -> Counters:
 
 def scraped(totals: Totals) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     registry = CollectorRegistry()
-    registry.register(Snapshot(totals, living=[], ready=0, restarts=3))
+    registry.register(Snapshot(totals, living=[], ready=0, restarts=3, usage={}))
     text = generate_latest(registry).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -114,3 +116,21 @@ def test_totals_never_go_down_when_a_page_gives_a_row_to_another_revision() -> N
     assert len({entry.key for entry in ledger.read(reader.rows(), names)}) <= ROWS + 1
     reader.close()
     page.close()
+
+
+def test_what_a_process_costs_is_read_from_the_kernel() -> None:
+    mine = usage_of(os.getpid())
+    assert mine is not None
+    assert mine.cpu_s > 0
+    assert mine.private_bytes > 1 << 20
+    assert usage_of(2**22 + 1) is None
+
+
+def test_the_name_of_a_process_may_hold_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "7"
+    folder.mkdir()
+    after = " ".join(["S", *("0" for _ in range(10)), "150", "50", *("0" for _ in range(30))])
+    (folder / "stat").write_text(f"7 (a) b (c)) {after}\n")
+    (folder / "status").write_text("Name:\tx\nRssAnon:\t     12 kB\nRssFile:\t 3 kB\nRssShmem:\t 4 kB\n")
+    usage = usage_of(7, proc=tmp_path)
+    assert usage == Usage(cpu_s=200 / os.sysconf("SC_CLK_TCK"), private_bytes=12 << 10, shared_bytes=7 << 10)

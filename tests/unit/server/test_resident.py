@@ -23,7 +23,7 @@ def mapped() -> MappedPart:
     part = tone_part(440.0)
     plan = ArenaPlan.of(part)
     fd = written_memfd(part)
-    return HostMapper().map(fd, PartRef(name="tone", digest=plan.digest, size_bytes=plan.total_bytes))
+    return HostMapper().map([fd], PartRef(name="tone", digest=plan.digest, size_bytes=plan.total_bytes))
 
 
 def resident(part: MappedPart, stats: StatsPage) -> Resident:

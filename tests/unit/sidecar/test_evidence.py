@@ -169,3 +169,23 @@ def test_windows_tell_the_voice_apart_from_all_others(tmp_path: Path, served: Se
     assert int(document.revisions[REVISION].texts, 16).bit_count() == 2
     assert [(other.requests, other.errors) for other in document.others] == [(3, 3)]
     journal.close()
+
+
+def test_successes_in_a_row_begin_anew_with_an_error_and_with_a_death(tmp_path: Path, served: Served) -> None:
+    made, _ = evidence(tmp_path)
+    served.speak(1, Outcome.SUCCESS, times=5)
+    made.sample([served.worker], now_s=START_S)
+    assert made.in_a_row(VOICE, REVISION) == 5
+    served.speak(1, Outcome.CANCELLED)
+    made.sample([served.worker], now_s=START_S + 1)
+    assert made.in_a_row(VOICE, REVISION) == 5
+    served.speak(1, Outcome.SILENT)
+    made.sample([served.worker], now_s=START_S + 2)
+    served.speak(1, Outcome.SUCCESS, times=2)
+    made.sample([served.worker], now_s=START_S + 3)
+    assert made.in_a_row(VOICE, REVISION) == 2
+    served.page.row(1).admitted()
+    made.sample([served.worker], now_s=START_S + 4)
+    made.bury(served.worker, now_s=START_S + 5)
+    assert made.in_a_row(VOICE, REVISION) == 0
+    assert made.in_a_row(VOICE, "nobody") == 0

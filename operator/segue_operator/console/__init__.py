@@ -1,0 +1,1 @@
+"""The console: one page on which people see, hear and steer what the operator does."""
