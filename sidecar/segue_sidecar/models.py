@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from segue.errors import PoolExhausted, SegueError
 from segue.memory.eviction import Resident
 from segue.memory.interface import WeightMemory
 from segue.memory.messages import PartRef
-from segue.memory.voice_view import model_of
+from segue.memory.voice_view import is_shared, model_of
 from segue.wire import ModelsPhase, Progress
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
@@ -139,6 +139,11 @@ class SharedModels:
         for part in parts:
             self._memory.retain(part.digest, owner=owner)
         return parts
+
+    def holds_all(self, parts: Iterable[PartRef]) -> bool:
+        """Whether these are all parts of a revision, and those that are shared are in memory."""
+        listed = tuple(parts)
+        return bool(listed) and all(self._memory.holds(part.digest) for part in listed if is_shared(part.name))
 
     def residents(self) -> list[Resident]:
         """For choosing whom to evict: they stay, so that nobody is evicted in the hope of their bytes."""

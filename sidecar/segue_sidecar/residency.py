@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import PoolExhausted, SegueError
 from segue.memory.interface import WeightMemory
-from segue.memory.messages import PartRef
 from segue.wire import FileSource, ProbeKind, ProbePhase, ProbeReport, RevisionPhase
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
@@ -130,7 +129,8 @@ class Residency:
 
     async def _run(self, entry: RevisionEntry) -> None:
         try:
-            await self._wait_for_models(entry)
+            if not self._shared.holds_all(entry.prepared):
+                await self._wait_for_models(entry)
             async with self._rising.turn() if entry.woken else self._turns:
                 await self._rise(entry)
         except _NoRoom as error:
@@ -212,9 +212,9 @@ class Residency:
         filling = Filling(
             self._memory,
             owner=entry.owner,
-            wait_for_room=lambda plan: self._wait_for_room(entry, plan),
             make_room=lambda needed: self._room.make_now(entry, needed),
             no_room=lambda error, needed: self._no_room(entry, error, needed),
+            wait_for_room=lambda needed: self._wait_for_room(entry, needed),
         )
         reference = entry.request.reference
         job = {
@@ -245,15 +245,14 @@ class Residency:
             raise
         entry.parts, entry.build = (*filling.parts, *shared), str(result["build"])
 
-    async def _wait_for_room(self, entry: RevisionEntry, plan: Sequence[PartRef]) -> None:
+    async def _wait_for_room(self, entry: RevisionEntry, needed_bytes: int) -> None:
         """What makes room for it may still speak for a moment: to prepare it again would take longer."""
-        needed = sum(part.size_bytes for part in plan if not self._memory.holds(part.digest))
-        self._room.make_now(entry, needed)
-        if entry.woken or self._room.is_coming(needed):
+        self._room.make_now(entry, needed_bytes)
+        if entry.woken or self._room.is_coming(needed_bytes):
             try:
-                await self._rising.make_room(entry, needed)
+                await self._rising.make_room(entry, needed_bytes)
             except PoolExhausted as error:
-                raise self._no_room(entry, error, needed) from error
+                raise self._no_room(entry, error, needed_bytes) from error
 
     async def _prove(self, entry: RevisionEntry, place: str) -> None:
         job = {

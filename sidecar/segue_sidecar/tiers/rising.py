@@ -186,7 +186,7 @@ class Rising:
         attempt = self._attempts.get(entry.owner)
         missing = self._retain(entry)
         if missing and (not entry.stored or any(is_shared(part.name) for part in missing)):
-            self._release(entry)  # shared models are others now: it is prepared with those
+            self._release(entry)  # shared models that were replaced are on no disk: it is prepared with the new ones
             return False
         try:
             if missing:
