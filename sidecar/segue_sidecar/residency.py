@@ -35,6 +35,7 @@ _STAGES = {
     "fetch": RevisionPhase.FETCHING,
     "verify": RevisionPhase.VERIFYING,
     "fill": RevisionPhase.PREPARING,
+    "upload": RevisionPhase.PREPARING,
     "speak": RevisionPhase.PROVING,
 }
 
@@ -79,6 +80,7 @@ class Residency:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(config.limits.preloads)
         self._closing = False
+        self._uploading = asyncio.Lock()
         self.settled = False
 
     # --- from outside -----------------------------------------------------------------------------------------------
@@ -162,6 +164,7 @@ class Residency:
         files = await self.fetch(entry)
         self._books.move(entry, RevisionPhase.PREPARING)
         await self._prepare(entry, files, place)
+        await self._upload(entry)
         self._books.move(entry, RevisionPhase.PROVING)
         await self._prove(entry, place)
         self._rising.proven(entry)
@@ -279,6 +282,24 @@ class Residency:
             if sealed != promised[name]:
                 self._memory.release(sealed.digest, owner=entry.owner)
                 raise ChildFailed("ArenaCorrupt", f"part {name} was planned as {promised[name]}, written as {sealed}")
+
+    async def _upload(self, entry: RevisionEntry) -> None:
+        """Have on the device what is not there yet. In host memory there is nothing to do."""
+        async with self._uploading:  # parts are shared: each is copied once
+            uploads = self._memory.uploads(part.digest for part in entry.parts)
+            if not uploads:
+                return
+            job = {
+                "parts": [
+                    {"name": each.part.name, "digest": each.part.digest, "size": each.part.size_bytes}
+                    for each in uploads
+                ],
+                "memory": self._memory.mapping_terms,
+            }
+            fds = [fd for each in uploads for fd in each.fds]
+            await self._child(ChildKind.UPLOAD, job, entry, fds=fds, deadline_s=self._config.deadlines.prepare_s)
+            for each in uploads:
+                self._memory.uploaded(each.part.digest)
 
     async def _prove(self, entry: RevisionEntry, place: str) -> None:
         job = {

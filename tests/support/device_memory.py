@@ -15,7 +15,7 @@ from tests.support.memory import prepared_part
 
 from segue.engine import PartView
 from segue.memory.arena import ArenaPlan
-from segue.memory.device.array import CPU, DeviceArray
+from segue.memory.device.array import DeviceArray
 from segue.memory.device.copying import CopyMapper
 from segue.memory.device.device import CudaDevice
 from segue.memory.device.driver import Driver
@@ -100,10 +100,10 @@ def reader(mode: MemoryMode, *, budget_bytes: int = 64 * MIB, **more: Any) -> We
         case MemoryMode.HOST:
             return HostMapper()
         case MemoryMode.GPU_SHARED:
-            return SharedMapper(fake_device(), kind=CPU, **more)
+            return SharedMapper(fake_device(), **more)
         case MemoryMode.GPU_COPY:
             device = fake_device()
-            return CopyMapper(device, SlotPool(device, budget_bytes), kind=CPU)
+            return CopyMapper(device, SlotPool(device, budget_bytes))
 
 
 def tensor(view: PartView, name: str) -> NDArray[Any]:

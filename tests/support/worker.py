@@ -26,7 +26,8 @@ from segue.memory import memfd
 from segue.memory.admission import Choice, choose, listener_key
 from segue.memory.adoption import HeldRevision, introduce
 from segue.memory.handoff import Connection, Received, connect_patiently
-from segue.memory.host import HostMapper, HostPart
+from segue.memory.host import HostMapper
+from segue.memory.interface import MappedPart, WeightMapper
 from segue.memory.messages import (
     Failed,
     Forget,
@@ -43,6 +44,7 @@ from segue.memory.messages import (
     VoiceName,
     Want,
 )
+from segue.memory.mode import MemoryMode
 from segue.memory.page import PageReader
 from segue.memory.stats import StatsPage, create_stats_memfd
 from segue.memory.stats_layout import Outcome, WorkerState
@@ -50,10 +52,19 @@ from segue.memory.stats_layout import Outcome, WorkerState
 REQUEST_EVERY_S = 0.005
 
 
+def mapper_for(ref: RevisionRef) -> WeightMapper:
+    """What maps an offer of this kind of memory; a device's by the driver without one."""
+    if ref.memory is MemoryMode.HOST:
+        return HostMapper()
+    from tests.support.device_memory import reader
+
+    return reader(ref.memory)
+
+
 class Resident:
     """One revision, built."""
 
-    def __init__(self, ref: RevisionRef, parts: list[HostPart], synthesizer: TinySynthesizer) -> None:
+    def __init__(self, ref: RevisionRef, parts: list[MappedPart], synthesizer: TinySynthesizer) -> None:
         self.ref = ref
         self.parts = parts
         self.synthesizer: TinySynthesizer | None = synthesizer
@@ -161,7 +172,8 @@ class TestWorker:
             memfd.close_all(fds)
             connection.send(Ready(handle=ref.handle))
             return
-        parts = [HostMapper().map(own, part) for part, own in ref.grouped(fds)]
+        mapper = mapper_for(ref)
+        parts = [mapper.map(own, part) for part, own in ref.grouped(fds)]
         view = VoiceView(parts={part.part.name: part.view() for part in parts}, options=ref.options)
         synthesizer = TinyEngine().build(view, Device())
         assert isinstance(synthesizer, TinySynthesizer)

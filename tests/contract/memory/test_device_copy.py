@@ -11,7 +11,6 @@ from tests.support.device_memory import MIB, Setup, fake_device, make_setup, ten
 from tests.support.memory import open_fds
 
 from segue.errors import DeviceError, DeviceLost, PoolExhausted
-from segue.memory.device.array import CPU
 from segue.memory.device.copying import CopiedPart, CopyMapper
 from segue.memory.device.slots import SlotPool
 from segue.memory.interface import MappedPart
@@ -135,7 +134,7 @@ def test_copies_go_in_steps_and_no_faster_than_told(setup: Setup) -> None:
     part = setup.lay_in(values=3 * MIB)
     slept: list[float] = []
     device = fake_device()
-    mapper = CopyMapper(device, SlotPool(device, 64 * MIB), bytes_per_s=4 * MIB, kind=CPU, sleep=slept.append)
+    mapper = CopyMapper(device, SlotPool(device, 64 * MIB), bytes_per_s=4 * MIB, sleep=slept.append)
     mapped = mapper.map(setup.memory.export(part.digest), part)
     assert fake.state.calls.count("cuMemcpyHtoDAsync") == 4
     # Nothing really slept, so each wait is up to what the rate asks for by then: 1, 2 and 3 seconds, and the rest.
@@ -152,7 +151,7 @@ def test_a_copy_that_is_broken_off_gives_its_slot_back(setup: Setup) -> None:
         raise InterruptedError
 
     part = laid(setup, 0)
-    mapper = CopyMapper(device, slots, bytes_per_s=1.0, kind=CPU, sleep=stop)
+    mapper = CopyMapper(device, slots, bytes_per_s=1.0, sleep=stop)
     with pytest.raises(InterruptedError):
         mapper.map(setup.memory.export(part.digest), part)
     assert slots.usage().used_bytes == 0

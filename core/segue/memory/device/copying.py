@@ -16,7 +16,7 @@ from typing_extensions import override
 from segue.engine import PartView
 from segue.errors import DeviceError, DigestMismatch
 from segue.memory.arena import Step
-from segue.memory.device.array import CUDA, Lender, device_view
+from segue.memory.device.array import Lender, device_view
 from segue.memory.device.departure import Departure, run_here
 from segue.memory.device.device import CudaDevice
 from segue.memory.device.mapping import digest_on_device
@@ -47,14 +47,12 @@ class CopyMapper(WeightMapper):
         slots: SlotPool,
         *,
         bytes_per_s: float = 0.0,
-        kind: int = CUDA,
         sleep: Sleep = time.sleep,
     ) -> None:
         """Copy on a stream that gives way to others, no faster than `bytes_per_s` (0: as fast as it goes)."""
         self._device = device
         self.slots = slots
         self._bytes_per_s = bytes_per_s
-        self._kind = kind
         self._sleep = sleep
         self._stream: int | None = None
         self._copies: dict[str, _Copy] = {}
@@ -70,8 +68,7 @@ class CopyMapper(WeightMapper):
             host.close()
             raise
         self.slots.keep_spare(slot.kind)
-        device = (self._kind, self._device.ordinal if self._kind == CUDA else 0)
-        return CopiedPart(host, slot, cuda=self._device, leave=self._leave, dlpack_device=device)
+        return CopiedPart(host, slot, cuda=self._device, leave=self._leave)
 
     def _shared(self, digest: str) -> Slot | None:
         with self._lock:
@@ -124,13 +121,11 @@ class CopiedPart(MappedPart):
         *,
         cuda: CudaDevice,
         leave: Leave,
-        dlpack_device: tuple[int, int],
     ) -> None:
         """Take over the host arena and one use of the slot; see `CopyMapper.map`."""
         self._host = host
         self._slot = slot
         self._device = cuda
-        self._dlpack_device = dlpack_device
         self._lender = Lender()
         digest = host.part.digest
         self._departure = Departure(cuda, self._lender, last=lambda: leave(digest), elsewhere=run_here)
@@ -143,7 +138,7 @@ class CopiedPart(MappedPart):
     @override
     def view(self) -> PartView:
         return device_view(
-            self._host.arena.header, address=self._slot.address, device=self._dlpack_device, lender=self._lender
+            self._host.arena.header, address=self._slot.address, device=self._device.dlpack_device, lender=self._lender
         )
 
     @override

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import DeviceError
-from segue.memory.device.driver import Driver
+from segue.memory.device.array import CPU, CUDA
+from segue.memory.device.driver import BINDINGS, Driver
 
 LEGACY_STREAM = 1
 """The driver's name for the default stream of a context, on which torch works unless it is told otherwise."""
@@ -50,6 +51,21 @@ class CudaDevice:
         self.uuid = str(uuid.UUID(bytes=bytes(driver.call("cuDeviceGetUuid", self._device).bytes)))
         self._context: Any = None
         self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, name: str, *, driver: str = BINDINGS) -> CudaDevice:
+        """The device called `cuda` or `cuda:N`, by the driver in this module. Raises `DeviceError`."""
+        return cls(Driver.load(driver), ordinal=ordinal_of(name))
+
+    @property
+    def engine_device(self) -> str:
+        """What engines call the device. Memory of a driver that tests bring along is for the CPU."""
+        return f"cuda:{self.ordinal}" if self._driver.is_real else "cpu"
+
+    @property
+    def dlpack_device(self) -> tuple[int, int]:
+        """What DLPack calls it: kind and ordinal."""
+        return (CUDA, self.ordinal) if self._driver.is_real else (CPU, 0)
 
     # --- what it can do ---------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class Driver:
     """The driver API of one process, initialised."""
 
     def __init__(self, api: ModuleType) -> None:
-        """Initialise the driver.
+        """Initialise the driver. Memory of another one than NVIDIA's (`is_real`) is read by the processor.
 
         Raises
         ------
@@ -48,6 +48,7 @@ class Driver:
             There is no NVIDIA driver here, or it does not start.
         """
         self.api: Any = api
+        self.is_real = api.__name__ == BINDINGS
         try:
             self.call("cuInit", 0)
         except RuntimeError as error:  # the bindings found no libcuda.so.1

@@ -18,7 +18,7 @@ from segue.errors import ArenaCorrupt, DigestMismatch
 from segue.memory import memfd
 from segue.memory.arena import STEP_BYTES, Step
 from segue.memory.arena_header import PREAMBLE
-from segue.memory.device.array import CUDA, Lender, device_view
+from segue.memory.device.array import Lender, device_view
 from segue.memory.device.departure import Departure, Elsewhere, run_here
 from segue.memory.device.device import CudaDevice
 from segue.memory.device.token import Token, read_token
@@ -29,11 +29,10 @@ from segue.memory.messages import PartRef
 class SharedMapper(WeightMapper):
     """Maps parts of one device."""
 
-    def __init__(self, device: CudaDevice, *, elsewhere: Elsewhere = run_here, kind: int = CUDA) -> None:
-        """Map on `device` and unmap `elsewhere`. `kind` is what DLPack calls the device; tests without one say CPU."""
+    def __init__(self, device: CudaDevice, *, elsewhere: Elsewhere = run_here) -> None:
+        """Map on `device` and unmap `elsewhere`."""
         self._device = device
         self._elsewhere = elsewhere
-        self._kind = kind
 
     @override
     def map(self, fds: Sequence[int], part: PartRef) -> SharedPart:
@@ -43,10 +42,7 @@ class SharedMapper(WeightMapper):
         except BaseException:
             memfd.close_all(fds)
             raise
-        device = (self._kind, self._device.ordinal if self._kind == CUDA else 0)
-        return SharedPart(
-            fds, part, token, cuda=self._device, base=address, elsewhere=self._elsewhere, dlpack_device=device
-        )
+        return SharedPart(fds, part, token, cuda=self._device, base=address, elsewhere=self._elsewhere)
 
     def _checked(self, fds: Sequence[int], part: PartRef) -> Token:
         if len(fds) != MemoryMode.GPU_SHARED.descriptors:
@@ -74,7 +70,6 @@ class SharedPart(MappedPart):
         cuda: CudaDevice,
         base: int,
         elsewhere: Elsewhere,
-        dlpack_device: tuple[int, int],
     ) -> None:
         """Take over the descriptors, and the mapping at `base`; see `SharedMapper.map`."""
         self._part = part
@@ -83,7 +78,6 @@ class SharedPart(MappedPart):
         self._device = cuda
         self._base = base
         self._address = base + token.place.offset
-        self._dlpack_device = dlpack_device
         self._lender = Lender()
         self._departure = Departure(cuda, self._lender, last=self._unmap, elsewhere=elsewhere)
 
@@ -94,7 +88,9 @@ class SharedPart(MappedPart):
 
     @override
     def view(self) -> PartView:
-        return device_view(self._token.header, address=self._address, device=self._dlpack_device, lender=self._lender)
+        return device_view(
+            self._token.header, address=self._address, device=self._device.dlpack_device, lender=self._lender
+        )
 
     @override
     def address_range(self) -> tuple[int, int]:

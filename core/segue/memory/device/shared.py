@@ -73,7 +73,12 @@ class SharedDeviceMemory(WeightMemory):
     @property
     @override
     def mapping_terms(self) -> Mapping[str, Any]:
-        return {"mode": self.mode.value, "device": f"cuda:{self._device.ordinal}", "driver": self._driver}
+        return {
+            "mode": self.mode.value,
+            "device": self._device.engine_device,
+            "cuda": f"cuda:{self._device.ordinal}",
+            "driver": self._driver,
+        }
 
     @override
     def settle(self) -> None:
