@@ -206,7 +206,7 @@ def _join(batch: T2SBatch, group: Sequence[GptSovitsRow]) -> None:
 
 
 def _array(samples: Tensor) -> NDArray[np.float32]:
-    array: NDArray[Any] = samples.numpy()
+    array: NDArray[Any] = samples.cpu().numpy()
     return np.asarray(array, np.float32)
 
 

@@ -94,8 +94,9 @@ class KeyValueCache:
     def ends(self, slots: Sequence[int]) -> Tensor:
         """Where in `rows` the next position of each slot lies, `(slots * 2 * heads,) int64`."""
         heads = self.blocks[0].shape[1]
-        first = torch.tensor([slot * heads * self.capacity + self.lengths[slot] for slot in slots])
-        return (first[:, None] + torch.arange(heads) * self.capacity).view(-1).to(self.blocks[0].device)
+        device = self.blocks[0].device
+        first = torch.tensor([slot * heads * self.capacity + self.lengths[slot] for slot in slots], device=device)
+        return (first[:, None] + torch.arange(heads, device=device) * self.capacity).view(-1)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:

@@ -122,6 +122,11 @@ class T2SNetwork:
         self._cached = torch.float32 if plain else torch.bfloat16
         self._head = weights["ar_predict_layer.weight"].t()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: where its weights lie."""
+        return self._audio.device
+
     def new_cache(self, *, slots: int, capacity: int) -> KeyValueCache:
         """Reserve room for `slots` rows of up to `capacity` positions each."""
         return KeyValueCache(
