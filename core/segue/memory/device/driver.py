@@ -53,7 +53,7 @@ class Driver:
             self.call("cuInit", 0)
         except RuntimeError as error:  # the bindings found no libcuda.so.1
             raise DeviceError(
-                f"no CUDA driver here: {error}; give the container a device (runtime class, claim), or use the cpu"
+                f"no CUDA driver here ({str(error).rstrip('.')}); give the container a device, or use the cpu"
             ) from error
 
     @classmethod
