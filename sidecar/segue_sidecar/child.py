@@ -35,7 +35,7 @@ Answer = Callable[[Mapping[str, Any]], Awaitable[tuple[Mapping[str, Any], Sequen
 _CREDENTIAL_PREFIXES = ("AWS_", "GOOGLE_", "GCS_", "HF_", "S3_", "FSSPEC_", "SSL_CERT_")
 _LAST_BREATH_S = 1.0
 _DEVICE_PREFIXES = ("CUDA_", "NVIDIA_")
-_ON_DEVICE = frozenset({"upload", "prove", "probe", "rehash"})
+_ON_DEVICE = frozenset({"upload", "prove", "probe", "rehash", "store"})
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 

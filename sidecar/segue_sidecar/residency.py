@@ -154,6 +154,7 @@ class Residency:
         except PoolExhausted as error:
             raise self._no_room(entry, error, error.needed_bytes) from error
         if back:
+            await self._upload(entry)
             self._offer(entry)
         else:
             await self._bring_up(entry)

@@ -15,7 +15,7 @@ from typing import Any
 
 from segue.memory.arena import Step
 from segue.memory.device.device import CudaDevice
-from segue.memory.device.mapping import SharedMapper
+from segue.memory.device.mapping import SharedMapper, SharedPart
 from segue.memory.host import HostMapper
 from segue.memory.interface import MappedPart, WeightMapper
 from segue.memory.messages import PartRef
@@ -81,6 +81,12 @@ def hash_all(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, A
         finally:
             _close([opened], within_s=_CLOSE_WITHIN_S)
         before += part.size_bytes
+
+
+def device_parts(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, Any]) -> list[SharedPart]:
+    """Parts in device memory, mapped for the rest of this process; takes the descriptors over."""
+    mapper = SharedMapper(device_of(terms))
+    return [mapper.map(own, part) for part, own in _grouped(parts, fds, terms)]
 
 
 def mapper_of(terms: Mapping[str, Any]) -> WeightMapper:

@@ -26,6 +26,7 @@ from segue.memory.device.departure import Elsewhere, run_here
 from segue.memory.device.mapping import SharedMapper, SharedPart
 from segue.memory.device.token import read_token
 from segue.memory.device.uploading import copy_arena, upload
+from segue.memory.mapped_once import MapOnce
 from segue.memory.messages import Hello, Offer, PartRef
 from segue.memory.mode import MemoryMode
 from segue_server.revisions.resident import unmap
@@ -493,3 +494,25 @@ def test_unmapping_that_fails_is_told_and_tried_again(setup: Setup) -> None:
     assert setup.memory.reap() == ()
     mapped.close()
     assert setup.memory.reap() == (part.digest,)
+
+
+def test_a_part_that_is_leaving_is_mapped_anew_for_whoever_comes_now(setup: Setup) -> None:
+    """A revision that shares a part with one that goes: the old mapping waits for its batch, the new one serves."""
+    part = setup.lay_in(fill=4.0)
+    mapper = MapOnce(setup.mapper)
+    old = mapper.map(lent(setup, part), part)
+    capsule = old.view().tensors["weight"].__dlpack__(stream=fake.LEGACY)
+    del capsule
+    fake.hold()
+    fake.begin_batch(*old.address_range())
+    with pytest.raises(BufferError, match="still works"):
+        old.close()
+    new = mapper.map(lent(setup, part), part)
+    assert new.address_range() != old.address_range()
+    assert tensor(new.view(), "weight")[0] == 4.0
+    fake.let_go()
+    old.close()
+    again = mapper.map(lent(setup, part), part)
+    assert again.address_range() == new.address_range()
+    for each in (new, again):
+        each.close()

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.support import tiers
 from tests.support.device_memory import FAKE_DRIVER
 from tests.support.sidecar import UID, VOICE, flip, load, running, state_of, until, until_phase, voice_of
 
@@ -87,5 +88,24 @@ def test_a_sidecar_that_sees_no_device_keeps_host_memory_unless_it_must_not() ->
             refused = world.spawn_sidecar()
             assert await asyncio.to_thread(refused.process.wait, 20) != 0
             assert "gpu.mode is gpu-shared, but no CUDA driver here" in refused.output.read_text()
+
+    asyncio.run(story())
+
+
+def test_a_cold_voice_comes_back_to_the_device_from_what_was_stored_of_it() -> None:
+    async def story() -> None:
+        async with running(asked=True, **on_device(budgetBytes="4Mi")) as (world, client):
+            worker = world.processes[1]
+            await tiers.add(world, client, 1)
+            await tiers.ask(worker, 1)
+            revision = await tiers.add(world, client, 2)
+            await tiers.until_stored(client, 1, 2)
+            await tiers.add(world, client, 3)
+            await tiers.until_phase(client, 2, RevisionPhase.COLD)
+            tiers.forget_sources(world)
+            await tiers.ask(worker, 2)
+            assert tiers.spoken(worker, 2) == [revision]
+            assert tiers.metric(world, 'segue_sidecar_cold_starts_total{source="disk"}') == 1
+            assert tiers.metric(world, "segue_sidecar_gpu_pool_used_bytes") == 4 * MIB
 
     asyncio.run(story())

@@ -105,6 +105,11 @@ class Lender:
         """Streams that consumers said they work on."""
         return frozenset(self._streams)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is lent any more."""
+        return self._closed
+
     def lend(self, stream: int | None) -> None:
         """One more. Raises `BufferError` after `close`."""
         with self._lock:
@@ -174,4 +179,4 @@ def device_view(header: Header, *, address: int, device: tuple[int, int], lender
     arrays: Mapping[str, DeviceArray] = {
         entry.name: DeviceArray(entry, address=address, device=device, lender=lender) for entry in header.entries
     }
-    return PartView(tensors=arrays, meta=header.meta)
+    return PartView(tensors=arrays, meta=header.meta, digest=header.digest)

@@ -135,6 +135,11 @@ class CopiedPart(MappedPart):
     def part(self) -> PartRef:
         return self._host.part
 
+    @property
+    @override
+    def leaving(self) -> bool:
+        return self._departure.begun
+
     @override
     def view(self) -> PartView:
         return device_view(

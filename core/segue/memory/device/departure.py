@@ -50,6 +50,11 @@ class Departure:
         self._events: list[Event] | None = None
         self._leaving: Future[None] | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether nothing is lent any more."""
+        return self._lender.closed
+
     def proceed(self) -> None:
         """Do the next step that can be done. Idempotent once it is over.
 

@@ -86,6 +86,11 @@ class SharedPart(MappedPart):
     def part(self) -> PartRef:
         return self._part
 
+    @property
+    @override
+    def leaving(self) -> bool:
+        return self._departure.begun
+
     @override
     def view(self) -> PartView:
         return device_view(
@@ -124,6 +129,12 @@ class SharedPart(MappedPart):
         self._departure.proceed()
         memfd.close_all(self._fds)
         self._fds.clear()
+
+    def read(self, start: int, count: int) -> bytes:
+        """Bytes of the arena, copied back from the device. For children: it waits for the copy."""
+        buffer = np.empty(count, np.uint8)
+        self._device.copy_out(buffer.ctypes.data, self._address + start, count)
+        return buffer.tobytes()
 
     def _unmap(self) -> None:
         self._device.unmap(self._base, self._token.place.allocation_bytes)
