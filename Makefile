@@ -13,11 +13,12 @@
 #   make observability  the alerts and dashboards with a real Prometheus and Alertmanager -> build/observability
 #   make check          format, lint, types, import layers, generated files
 #   make bench          the measured promises -> build/bench/*.json   (ONLY=swap for one, SHORT=1 for CI's short form)
+#   make bench-gpu      gpt-sovits on a CUDA device -> build/bench/gpt_sovits_gpu.json; an error where there is none
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test console-test integration cluster node images images-check e2e observability snapshots check format bench lock generate clean
+.PHONY: help setup demo test console-test integration cluster node images images-check e2e observability snapshots check format bench bench-gpu lock generate clean
 
 VENV := $(shell scripts/venv --path)
 BIN := $(VENV)/bin
@@ -91,6 +92,9 @@ generate: setup
 
 bench: setup
 	$(BIN)/python -m bench $(ONLY) $(if $(SHORT),--short) --out build/bench
+
+bench-gpu: setup
+	$(BIN)/python -m bench.gpt_sovits_gpu $(if $(SHORT),--short) --out build/bench
 
 # Pinned with hashes, without registry addresses. Run after a change to pyproject.toml or requirements/*.in.
 LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

@@ -12,7 +12,10 @@
     │   └── ForbiddenSource    a URI outside what this fleet may read
     ├── MemoryError_           shared memory that cannot be had or trusted
     │   ├── PoolExhausted      the budget has no room; carries the figures
-    │   └── ArenaCorrupt       a header, seal, owner or digest that does not hold
+    │   ├── ArenaCorrupt       a header, seal, owner or digest that does not hold
+    │   └── DeviceError        a CUDA device that refuses; the message names the call and its code
+    │       ├── DeviceFull     it has no memory left, whatever the budget says
+    │       └── DeviceLost     it, or this process' context on it, is of no more use
     ├── HandoffError           a peer on the hand-off socket that breaks the protocol
     ├── CommandRefused         a control command that must not be carried out
     │   ├── StaleFence         a command of a deposed or outrun leader
@@ -111,6 +114,18 @@ class PoolExhausted(MemoryError_):
 
 class ArenaCorrupt(MemoryError_):
     """A header, seal, owner or digest that does not hold."""
+
+
+class DeviceError(MemoryError_):
+    """A CUDA device that refuses; the message names the call and its code."""
+
+
+class DeviceFull(DeviceError):
+    """The device has no memory left, whatever the budget says: somebody else uses it, too."""
+
+
+class DeviceLost(DeviceError):
+    """The device, or this process' context on it, is of no more use: the process must be started again."""
 
 
 class HandoffError(SegueError):

@@ -509,6 +509,7 @@ class StateDocument(WireModel):
     voices: dict[str, VoiceState] = Field(default_factory=dict, description="Key: namespace/name.")
     workers: tuple[WorkerState, ...] = ()
     pool: PoolState = PoolState()
+    gpu_pool: PoolState | None = Field(default=None, description="On the device; with gpu-shared. Since version 2.")
     events: tuple[SidecarEvent, ...] = Field(default=(), description="The latest 50.")
     desired: DesiredState | None = Field(default=None, description="None: the pod mounts no desired set.")
     models: dict[str, ModelsState] = Field(

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from segue.errors import SegueError
+from segue.memory.device.driver import BINDINGS
 from segue.memory.handoff import MAX_PATH_BYTES
 
 SOCKET_NAME = "sidecar.sock"
@@ -81,6 +82,14 @@ class References(_Section):
         return tuple(root for root in self.roots if root.namespace in (None, namespace))
 
 
+class Gpu(_Section):
+    """Slots on the device that each worker copies host arenas into, where the sidecar shares no device memory."""
+
+    budget_bytes: int = Field(default=8 << 30, gt=0, description="Device memory for the slots of one worker.")
+    copy_bytes_per_s: int = Field(default=4 << 30, ge=0, description="How fast a preload is copied; 0: as it goes.")
+    driver: str = Field(default=BINDINGS, description="Module with the CUDA driver API. Only tests name another.")
+
+
 class ServerConfig(_Section):
     """All of it."""
 
@@ -91,7 +100,7 @@ class ServerConfig(_Section):
         default=1, ge=1, le=256, description="Engine threads of one worker: workers x threads <= cores."
     )
     nice: int = Field(default=10, ge=0, le=19, description="Workers step aside for the sidecar's commands.")
-    device: str = Field(default="cpu", max_length=63)
+    device: str = Field(default="cpu", max_length=63, description="`cpu`, or `cuda:N` as this container counts them.")
     socket_dir: Path = Field(description="Directory with the sidecar's hand-off socket.")
     ready_file: Path | None = Field(default=None, description="Written once every worker takes requests.")
     keys_file: Path | None = Field(default=None, description="API keys; without it everybody is in `defaultNamespace`.")
@@ -114,6 +123,7 @@ class ServerConfig(_Section):
     batching: Batching = Batching()
     references: References = References()
     timeouts: Timeouts = Timeouts()
+    gpu: Gpu = Gpu()
 
     @model_validator(mode="after")
     def _paths_fit(self) -> Self:

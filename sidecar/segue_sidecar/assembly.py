@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from segue.certificate_expiry import CertificateExpiry
 from segue.memory.handoff import HandoffListener
-from segue.memory.host import HostMemory
+from segue.memory.interface import WeightMemory
 from segue.memory.pool import Background
 from segue_sidecar.api.services import Services
 from segue_sidecar.books import Books
@@ -24,6 +24,7 @@ from segue_sidecar.evidence import Evidence
 from segue_sidecar.feed import StateFeed
 from segue_sidecar.handover import Handover
 from segue_sidecar.journal import Journal
+from segue_sidecar.memory import make_memory
 from segue_sidecar.metrics import BooksCollector, Metrics
 from segue_sidecar.models import SharedModels
 from segue_sidecar.probing import Probing
@@ -47,7 +48,7 @@ class Core:
     config: Config
     books: Books
     roster: Roster
-    memory: HostMemory
+    memory: WeightMemory
     pacer: Pacer
     nursery: Nursery
     switchboard: Switchboard
@@ -130,7 +131,7 @@ def assemble(
 
 def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, background: Background) -> Core:
     roster, pacer = Roster(), Pacer()
-    memory = HostMemory(config.pool.budget_bytes, spares=config.pool.spares, background=background)
+    memory = make_memory(config, background=background)
     nursery = Nursery(pacer=pacer, memory_bytes=config.limits.child_memory_bytes, on_end=metrics.child_ended)
     switchboard = Switchboard(books=books, roster=roster)
     handover = Handover(books=books, memory=memory, roster=roster, switchboard=switchboard, pod_uid=config.pod.uid)

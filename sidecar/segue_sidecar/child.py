@@ -34,6 +34,8 @@ Answer = Callable[[Mapping[str, Any]], Awaitable[tuple[Mapping[str, Any], Sequen
 
 _CREDENTIAL_PREFIXES = ("AWS_", "GOOGLE_", "GCS_", "HF_", "S3_", "FSSPEC_", "SSL_CERT_")
 _LAST_BREATH_S = 1.0
+_DEVICE_PREFIXES = ("CUDA_", "NVIDIA_")
+_ON_DEVICE = frozenset({"upload", "prove", "probe", "rehash", "store"})
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 
@@ -44,6 +46,7 @@ class ChildKind(StrEnum):
     FETCH = "fetch"
     MODELS = "models"
     PREPARE = "prepare"
+    UPLOAD = "upload"
     PROVE = "prove"
     PROBE = "probe"
     REHASH = "rehash"
@@ -256,6 +259,8 @@ def _environment(kind: ChildKind) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     if kind is ChildKind.FETCH:
         kept |= {name: value for name, value in os.environ.items() if name.startswith(_CREDENTIAL_PREFIXES)}
+    if kind in _ON_DEVICE:
+        kept |= {name: value for name, value in os.environ.items() if name.startswith(_DEVICE_PREFIXES)}
     return {**kept, **_ONE_THREAD, "PYTHONUNBUFFERED": "1"}
 
 

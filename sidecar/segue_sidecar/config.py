@@ -18,6 +18,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from segue.errors import SegueError
+from segue.memory.device.choosing import GpuMode
+from segue.memory.device.driver import BINDINGS
 from segue.tls import OPERATOR_NAME, KeyPairFiles
 
 _QUANTITY = re.compile(r"^(\d+)\s*(Ki|Mi|Gi|Ti)?$")
@@ -96,6 +98,19 @@ class PoolSection(_Section):
 
     budget_bytes: Bytes = 4 << 30
     spares: int = Field(default=1, ge=0, le=8, description="Pre-faulted arenas kept for the next preload.")
+
+
+class GpuSection(_Section):
+    """Weights in the memory of a CUDA device. Without this section they live in host memory alone."""
+
+    mode: GpuMode = Field(
+        default=GpuMode.AUTO,
+        description="`gpu-shared`: workers map what lies on the sidecar's device. `gpu-copy`: they copy host arenas. "
+        "`auto`: shared where the sidecar sees the device.",
+    )
+    device: str = Field(default="cuda:0", pattern=r"^cuda(:\d{1,3})?$", description="As this container counts them.")
+    budget_bytes: Bytes = Field(default=8 << 30, description="Device memory for arenas; `gpu-shared` only.")
+    driver: str = Field(default=BINDINGS, description="Module with the CUDA driver API. Only tests name another.")
 
 
 class SourceRule(_Section):
@@ -209,6 +224,7 @@ class Config(_Section):
     cache_directory: Path
     ready_file: Path | None = None
     pool: PoolSection = PoolSection()
+    gpu: GpuSection | None = None
     sources: tuple[SourceRule, ...] = ()
     trusted_keys: tuple[str, ...] = Field(default=(), description="ed25519:BASE64, who may sign bundles.")
     engines: dict[str, str] = Field(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from pydantic import TypeAdapter
 
 from segue import __version__
-from segue.memory.interface import WeightMemory
+from segue.memory.interface import MemoryUsage, WeightMemory
 from segue.wire import WIRE_VERSION, DesiredState, ModelsState, PodIdentity, PoolState, SidecarEvent, WorkerState
 from segue_sidecar.books import Books
 from segue_sidecar.config import PodSection
@@ -24,6 +24,7 @@ from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.workers import Roster, WorkerPhase
 
 _MIB = 1 << 20
+_POOLS = {"host": b"pool", "gpu": b"gpuPool"}
 _EVENTS = TypeAdapter(tuple[SidecarEvent, ...])
 _WORKERS = TypeAdapter(tuple[WorkerState, ...])
 _DESIRED: TypeAdapter[DesiredState | None] = TypeAdapter(DesiredState | None)
@@ -91,19 +92,9 @@ class StateFeed:
             Voices to tell of; empty: all. The ETag is that of everything.
         """
         self._render()
-        usage = self._memory.usage()
-        pool = PoolState(
-            budget_bytes=usage.budget_bytes,
-            used_bytes=_mib(usage.used_bytes),
-            spare_bytes=_mib(usage.spare_bytes),
-            peak_bytes=_mib(usage.peak_bytes),
-        )
-        head = b'{"wire":%d,"etag":"%b","nowNs":%d,"pool":%b,' % (
-            WIRE_VERSION,
-            self._etag.encode(),
-            time.time_ns(),
-            pool.model_dump_json(by_alias=True).encode(),
-        )
+        head = b'{"wire":%d,"etag":"%b","nowNs":%d,' % (WIRE_VERSION, self._etag.encode(), time.time_ns())
+        for place, usage in self._memory.budgets().items():
+            head += b'"%b":%b,' % (_POOLS[place], _pool(usage).model_dump_json(by_alias=True).encode())
         return self._etag, head + (self._core_of(sorted(set(only))) if only else self._core)
 
     def _render(self) -> None:
@@ -162,6 +153,15 @@ class StateFeed:
             )
             for worker in self._roster
         )
+
+
+def _pool(usage: MemoryUsage) -> PoolState:
+    return PoolState(
+        budget_bytes=usage.budget_bytes,
+        used_bytes=_mib(usage.used_bytes),
+        spare_bytes=_mib(usage.spare_bytes),
+        peak_bytes=_mib(usage.peak_bytes),
+    )
 
 
 def _mib(size_bytes: int) -> int:

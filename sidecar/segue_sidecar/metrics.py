@@ -32,6 +32,7 @@ _POOL = {
     "peak": "the most that used and spare ever came to since the start",
 }
 _COLD_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
+_POOLS = {"host": ("pool", "Memory for weights"), "gpu": ("gpu_pool", "Memory for weights on the device")}
 _STORE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
 
 
@@ -175,16 +176,17 @@ class BooksCollector(Collector):
         yield _labelled("segue_sidecar_shared_models_absent", "Shared models that are not there.", "engine", absent)
 
     def _pool(self) -> Iterator[Metric]:
-        usage = self._memory.usage()
-        for name, value in (
-            ("budget", usage.budget_bytes),
-            ("used", usage.used_bytes),
-            ("free", max(0, usage.budget_bytes - usage.used_bytes)),
-            ("lingering", usage.lingering_bytes),
-            ("spare", usage.spare_bytes),
-            ("peak", usage.peak_bytes),
-        ):
-            yield _gauge(f"segue_sidecar_pool_{name}_bytes", f"Memory for weights: {_POOL[name]}.", value)
+        for place, usage in self._memory.budgets().items():
+            prefix, text = _POOLS[place]
+            for name, value in (
+                ("budget", usage.budget_bytes),
+                ("used", usage.used_bytes),
+                ("free", max(0, usage.budget_bytes - usage.used_bytes)),
+                ("lingering", usage.lingering_bytes),
+                ("spare", usage.spare_bytes),
+                ("peak", usage.peak_bytes),
+            ):
+                yield _gauge(f"segue_sidecar_{prefix}_{name}_bytes", f"{text}: {_POOL[name]}.", value)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -34,6 +34,7 @@ _STAGES = {
     "fetch": RevisionPhase.FETCHING,
     "verify": RevisionPhase.VERIFYING,
     "fill": RevisionPhase.PREPARING,
+    "upload": RevisionPhase.PREPARING,
     "speak": RevisionPhase.PROVING,
 }
 
@@ -80,6 +81,7 @@ class Residency:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(config.limits.preloads)
         self._closing = False
+        self._uploading = asyncio.Lock()
         self.settled = False
 
     # --- from outside -----------------------------------------------------------------------------------------------
@@ -155,6 +157,7 @@ class Residency:
         except PoolExhausted as error:
             raise self._no_room(entry, error, error.needed_bytes) from error
         if back:
+            await self._upload(entry)
             self._offer(entry)
         else:
             await self._bring_up(entry)
@@ -166,6 +169,7 @@ class Residency:
         await self._wait_for_models(entry)  # again: their files may have changed while it had its turn to wait for
         self._books.move(entry, RevisionPhase.PREPARING)
         await self._prepare(entry, files, place)
+        await self._upload(entry)
         self._books.move(entry, RevisionPhase.PROVING)
         await self._prove(entry, place)
         self._rising.proven(entry)
@@ -253,6 +257,24 @@ class Residency:
                 await self._rising.make_room(entry, needed_bytes)
             except PoolExhausted as error:
                 raise self._no_room(entry, error, needed_bytes) from error
+
+    async def _upload(self, entry: RevisionEntry) -> None:
+        """Have on the device what is not there yet. In host memory there is nothing to do."""
+        async with self._uploading:  # parts are shared: each is copied once
+            uploads = self._memory.uploads(part.digest for part in entry.parts)
+            if not uploads:
+                return
+            job = {
+                "parts": [
+                    {"name": each.part.name, "digest": each.part.digest, "size": each.part.size_bytes}
+                    for each in uploads
+                ],
+                "memory": self._memory.mapping_terms,
+            }
+            fds = [fd for each in uploads for fd in each.fds]
+            await self._child(ChildKind.UPLOAD, job, entry, fds=fds, deadline_s=self._config.deadlines.prepare_s)
+            for each in uploads:
+                self._memory.uploaded(each.part.digest)
 
     async def _prove(self, entry: RevisionEntry, place: str) -> None:
         job = {

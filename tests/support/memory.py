@@ -13,6 +13,7 @@ from segue.engine import PreparedPart
 from segue.memory import arena, memfd
 from segue.memory.arena import ArenaPlan
 from segue.memory.messages import PartRef, RevisionRef, VoiceName
+from segue.memory.mode import MemoryMode
 
 NARRATOR = VoiceName("default", "narrator")
 
@@ -46,7 +47,12 @@ def raw_memfd(content: bytes, *, seals: int = memfd.SEALS_ARENA) -> int:
 
 
 def revision_ref(
-    *, handle: int = 1, voice: VoiceName = NARRATOR, slot: int = 0, parts: tuple[PartRef, ...] | None = None
+    *,
+    handle: int = 1,
+    voice: VoiceName = NARRATOR,
+    slot: int = 0,
+    parts: tuple[PartRef, ...] | None = None,
+    memory: MemoryMode = MemoryMode.HOST,
 ) -> RevisionRef:
     """A revision whose digest follows from its handle."""
     return RevisionRef(
@@ -56,6 +62,7 @@ def revision_ref(
         revision=f"{handle:064x}",
         engine="demo",
         parts=parts or (PartRef(name="timbre", digest="ab" * 32, size_bytes=4096),),
+        memory=memory,
     )
 
 

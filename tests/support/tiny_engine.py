@@ -99,7 +99,9 @@ class TinyEngine(Engine):
     def build(self, voice: VoiceView, device: Device) -> Synthesizer:
         part = voice.parts["tone"]
         _get_into(part.meta.get("build"))
-        return TinySynthesizer(part.tensors["tone"], part.meta)
+        tone = part.tensors["tone"]
+        seen: Any = tone if isinstance(tone, np.ndarray) else np.from_dlpack(tone)
+        return TinySynthesizer(seen, part.meta)
 
 
 class TinySynthesizer(Synthesizer):

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,9 @@ class ToneSynthesizer:
 
     def __init__(self, voice: VoiceView) -> None:
         part = voice.parts["tone"]
-        self._hz: NDArray[np.float32] | None = part.tensors["hz"]
+        hz = part.tensors["hz"]
+        seen: Any = hz if isinstance(hz, np.ndarray) else np.from_dlpack(hz)
+        self._hz: NDArray[np.float32] | None = seen
         self._meta = part.meta
 
     def admit(self, request: SynthesisRequest) -> ToneRow:

@@ -28,7 +28,7 @@ from segue.memory.admission import Choice, choose, listener_key
 from segue.memory.adoption import HeldRevision, introduce
 from segue.memory.handoff import Connection, Received, connect_patiently
 from segue.memory.host import HostMapper
-from segue.memory.interface import MappedPart
+from segue.memory.interface import MappedPart, WeightMapper
 from segue.memory.mapped_once import MapOnce
 from segue.memory.messages import (
     Failed,
@@ -46,12 +46,20 @@ from segue.memory.messages import (
     VoiceName,
     Want,
 )
+from segue.memory.mode import MemoryMode
 from segue.memory.page import PageReader
 from segue.memory.stats import StatsPage, create_stats_memfd
 from segue.memory.stats_layout import Outcome, WorkerState
 from segue.memory.voice_view import voice_view
 
 REQUEST_EVERY_S = 0.005
+
+
+def mapper_for(ref: RevisionRef) -> WeightMapper:
+    """What maps an offer of a device's memory, by the driver without one."""
+    from tests.support.device_memory import reader
+
+    return reader(ref.memory)
 
 
 class Resident:
@@ -166,7 +174,8 @@ class TestWorker:
             memfd.close_all(fds)
             connection.send(Ready(handle=ref.handle))
             return
-        parts = [self.mapper.map(own, part) for part, own in ref.grouped(fds)]
+        mapper = self.mapper if ref.memory is MemoryMode.HOST else mapper_for(ref)
+        parts = [mapper.map(own, part) for part, own in ref.grouped(fds)]
         view = voice_view(parts, options=ref.options)
         synthesizer = (SharingEngine() if ref.engine == "sharing" else TinyEngine()).build(view, Device())
         assert isinstance(synthesizer, TinySynthesizer)

@@ -39,6 +39,7 @@ from segue.memory.arena_header import (
     VERSION,
     Header,
     TensorEntry,
+    header_end,
     header_json,
     parse_header,
     round_up,
@@ -180,6 +181,16 @@ class Arena:
     def size_bytes(self) -> int:
         """Bytes of the whole arena."""
         return len(self._map)
+
+    @property
+    def header(self) -> Header:
+        """Offset table, meta and digest, checked."""
+        return self._header
+
+    @property
+    def head(self) -> bytes:
+        """The arena's first bytes, preamble and header JSON."""
+        return self._map[: header_end(self._map[: PREAMBLE.size])]
 
     @property
     def entries(self) -> tuple[TensorEntry, ...]:

@@ -68,8 +68,14 @@ class Header:
     digest: str
 
 
-def parse_header(buffer: mmap.mmap | bytes) -> Header:
-    """Read and check the header of an arena that fills `buffer`.
+def header_end(preamble: bytes) -> int:
+    """Where the header of an arena that begins with `preamble` (at least 64 bytes) ends; unchecked, at most 16 MiB."""
+    length: int = PREAMBLE.unpack_from(preamble)[2]
+    return PREAMBLE.size + min(length, MAX_HEADER_BYTES)
+
+
+def parse_header(buffer: mmap.mmap | bytes, *, size_bytes: int | None = None) -> Header:
+    """Read and check the header of an arena that fills `buffer`, or begins with it and has `size_bytes`.
 
     Raises
     ------
@@ -83,8 +89,9 @@ def parse_header(buffer: mmap.mmap | bytes) -> Header:
         raise ArenaCorrupt(f"the arena begins with {magic!r} instead of {MAGIC!r}: not an arena, or never finished")
     if version != VERSION:
         raise ArenaCorrupt(f"the arena has format version {version}; this build reads {VERSION}")
-    if total != len(buffer):
-        raise ArenaCorrupt(f"the arena says {total} bytes, but the file has {len(buffer)}")
+    found = len(buffer) if size_bytes is None else size_bytes
+    if total != found:
+        raise ArenaCorrupt(f"the arena says {total} bytes, but the file has {found}")
     end = PREAMBLE.size + length
     # There and nowhere else: the preamble is not part of the digest, so it must leave no choice.
     if length > MAX_HEADER_BYTES or data_offset != round_up(end, PAGE_BYTES) or data_offset > total:

@@ -129,6 +129,11 @@ class HostPart(MappedPart):
     def part(self) -> PartRef:
         return self._part
 
+    @property
+    def arena(self) -> Arena:
+        """The arena, which stays this part's."""
+        return self._arena
+
     @override
     def view(self) -> PartView:
         return self._arena.part()

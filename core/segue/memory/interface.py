@@ -249,6 +249,11 @@ class MappedPart(Protocol):
         """What it is."""
         ...
 
+    @property
+    def leaving(self) -> bool:
+        """Whether `close` was begun and cannot be taken back: then nobody new may use this mapping."""
+        return False
+
     def view(self) -> PartView:
         """What `Engine.build` takes. Views keep the memory mapped."""
         ...

@@ -43,7 +43,7 @@ class MapOnce(WeightMapper):
     def map(self, fds: Sequence[int], part: PartRef) -> MappedPart:
         with self._lock:
             mapping = self._mappings.get(part.digest)
-            if mapping is None:
+            if mapping is None or mapping.part.leaving:
                 mapping = _Mapping(self._mapper.map(fds, part))
                 self._mappings[part.digest] = mapping
             else:
@@ -68,7 +68,8 @@ class MapOnce(WeightMapper):
         with self._lock:
             if mapping.users == 1:
                 mapping.part.close()
-                self._mappings.pop(mapping.part.part.digest, None)
+                if self._mappings.get(mapping.part.part.digest) is mapping:
+                    del self._mappings[mapping.part.part.digest]
             mapping.users -= 1
 
 
@@ -85,6 +86,11 @@ class _User(MappedPart):
     @override
     def part(self) -> PartRef:
         return self._part
+
+    @property
+    @override
+    def leaving(self) -> bool:
+        return self._mapping.part.leaving
 
     @override
     def view(self) -> PartView:

@@ -14,6 +14,7 @@ import torch
 
 from segue.engine import Device, PartView, PreparedModels, PreparedVoice, PrepareOptions, VoiceView
 from segue.errors import WeightsError
+from segue_engines.gpt_sovits.device import use_device
 from segue_engines.gpt_sovits.formats import Limits, open_sovits, open_t2s
 from segue_engines.gpt_sovits.front_end import PieceReader
 from segue_engines.gpt_sovits.models.catalog import model_files
@@ -126,10 +127,15 @@ class GptSovitsEngine:
         return PreparedVoice(parts={GPT: gpt, SOVITS: sovits, REFERENCE: reference_part(reference)})
 
     def build(self, voice: VoiceView, device: Device) -> GptSovitsSynthesizer:
-        """Build on the views given; nothing is copied. torch computes with `device.threads` threads from here on."""
-        if device.name != "cpu":
-            raise WeightsError(f"the gpt-sovits engine runs on the cpu only; asked for {device.name!r}")
+        """Build on the views given; nothing is copied. torch computes with `device.threads` threads from here on.
+
+        Raises
+        ------
+        WeightsError
+            The device is neither the CPU nor a CUDA device, torch has none, or cannot compute with these weights there.
+        """
         check_options(voice.options)
+        use_device(device, voice.options)
         torch.set_num_threads(device.threads)
         return GptSovitsSynthesizer(
             voice, self._reader(voice.shared), models=self._models or self._networks.listeners(voice.shared)

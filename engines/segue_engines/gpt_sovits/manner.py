@@ -45,9 +45,10 @@ class Manner:
 
 def manner_of(references: Sequence[Reference], decoder: SovitsNetwork) -> Manner:
     """Continue the first reference, and sound like the mean of all."""
-    speakers = [reference.speaker for reference in references if reference.speaker is not None]
+    device = decoder.device
+    speakers = [reference.speaker.to(device) for reference in references if reference.speaker is not None]
     return Manner(
-        prompt=references[0].prompt,
+        prompt=references[0].prompt.to(device),
         spoken=references[0].spoken,
-        condition=decoder.condition([reference.spectrogram for reference in references], speakers),
+        condition=decoder.condition([reference.spectrogram.to(device) for reference in references], speakers),
     )

@@ -116,7 +116,7 @@ def reference_of(part: PartView) -> Reference:
     spoken = Spoken(
         phones=tuple(part.meta["phones"]),
         ids=tuple(tensors["phones"].tolist()),
-        bert=None if bert is None else bert.numpy(),
+        bert=None if bert is None else bert.cpu().numpy(),
     )
     prompt = tensors["prompt"].to(torch.int64)
     return Reference(spectrogram=tensors["spectrogram"], speaker=tensors.get("speaker"), prompt=prompt, spoken=spoken)

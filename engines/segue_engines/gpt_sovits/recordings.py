@@ -80,7 +80,7 @@ def _continued(
         spoken = front_end.read_reference(recording.text, recording.language)
     except TextRejected as error:
         raise OptionRejected(f"the text of reference {recording.name!r}: {error}", option="reference.text") from error
-    prompt = network.codes_of(models.features(torch.from_numpy(to_hear)))
+    prompt = network.codes_of(models.features(torch.from_numpy(to_hear)).to(network.device))
     return Reference(spectrogram=timbre.spectrogram, speaker=timbre.speaker, prompt=prompt, spoken=spoken)
 
 

@@ -157,13 +157,15 @@ class GptSovitsRow:
 
 def _utterance(manner: Manner, spoken: Spoken) -> Utterance:
     """What is continued, its text and tokens, then the text to say; only the text where there are no tokens."""
+    device = manner.prompt.device
     if not len(manner.prompt):
-        bert = None if spoken.bert is None else torch.from_numpy(spoken.bert)
-        return Utterance(phones=torch.tensor(spoken.ids), bert=bert, prompt=manner.prompt)
+        bert = None if spoken.bert is None else torch.from_numpy(spoken.bert).to(device)
+        return Utterance(phones=torch.tensor(spoken.ids, device=device), bert=bert, prompt=manner.prompt)
     before = manner.spoken
+    joined = _joined(before, spoken)
     return Utterance(
-        phones=torch.tensor(before.ids + spoken.ids),
-        bert=_joined(before, spoken),
+        phones=torch.tensor(before.ids + spoken.ids, device=device),
+        bert=None if joined is None else joined.to(device),
         prompt=manner.prompt,
     )
 

@@ -34,6 +34,7 @@ from segue_engines.gpt_sovits.sovits.chunks import Window, render
 from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE, SovitsNetwork
 from segue_engines.gpt_sovits.spoken import TextFrontEnd
 from segue_engines.gpt_sovits.t2s.decode import MAX_STEPS, T2SBatch, TokenRow
+from segue_engines.gpt_sovits.t2s.graphs import new_batch
 
 SLOTS: Final = 16
 """Rows that say tokens together; others wait for a place."""
@@ -62,7 +63,7 @@ class GptSovitsSynthesizer:
         self._front_end: TextFrontEnd | None = front_end
         self._max_steps = max_steps
         self._options = dict(voice.options)
-        self._batch: T2SBatch | None = T2SBatch(t2s_network(voice.parts[GPT]), slots=slots, capacity=capacity)
+        self._batch: T2SBatch | None = new_batch(t2s_network(voice.parts[GPT]), slots=slots, capacity=capacity)
         self._decoder: SovitsNetwork | None = sovits_network(voice.parts[SOVITS])
         self._manner = manner_of([reference_of(voice.parts[REFERENCE])], self._decoder)
         self._models: ReferenceModels = models or NoModels()
@@ -204,7 +205,7 @@ class GptSovitsSynthesizer:
 
 
 def _array(samples: Tensor) -> NDArray[np.float32]:
-    array: NDArray[Any] = samples.numpy()
+    array: NDArray[Any] = samples.cpu().numpy()
     return np.asarray(array, np.float32)
 
 

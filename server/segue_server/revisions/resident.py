@@ -110,24 +110,27 @@ async def unmap(
     """Close every part and empty the list; try again for as long as views of them live."""
     loop = asyncio.get_running_loop()
     began_s, delay_s, told = loop.time(), _FIRST_RETRY_S, False
-    while not _try_unmap(parts):
+    while why := _try_unmap(parts):
         if not told and loop.time() - began_s >= stuck_after_s:
             told = True
-            on_stuck(f"views of {len(parts)} parts still live {stuck_after_s:g} s after the last row")
+            on_stuck(f"{len(parts)} parts cannot be unmapped {stuck_after_s:g} s after the last row: {why}")
         await asyncio.sleep(delay_s)
         delay_s = min(_MOST_RETRY_S, delay_s * 2)
 
 
-def _try_unmap(parts: list[MappedPart]) -> bool:
+def _try_unmap(parts: list[MappedPart]) -> str:
+    """Close what can be closed; why not all, or nothing."""
+    why = ""
     for collect in (gc.collect, None):
         try:
             while parts:
                 parts[-1].close()
                 parts.pop()
-        except BufferError:
+        except BufferError as error:
+            why = str(error) or "views of it still live"
             if collect is not None:
                 collect()  # views in reference cycles: an exception's traceback, a closure
             continue
-        return True
-    log.warning("%d retired parts are still viewed; trying again", len(parts))
-    return False
+        return ""
+    log.warning("%d retired parts cannot be unmapped yet (%s); trying again", len(parts), why)
+    return why

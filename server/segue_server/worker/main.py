@@ -24,7 +24,6 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from segue.engine import Device
-from segue.memory.host import HostMapper
 from segue.memory.mapped_once import MapOnce
 from segue.memory.stats import StatsPage
 from segue.memory.stats_layout import WorkerState
@@ -47,6 +46,7 @@ from segue_server.synthesis.measuring import MeasuringRoom
 from segue_server.synthesis.recordings import Shelf
 from segue_server.synthesis.studio import Backlog, Studio
 from segue_server.worker.engines import EngineFinder
+from segue_server.worker.memory import worker_memory
 
 SWITCH_INTERVAL_S = 0.0005
 """How long the engine's Python code may keep the loop waiting; CPython's default of 5 ms would be most of a request."""
@@ -85,10 +85,11 @@ class Worker:
         self._roster = Roster()
         self._engine = EngineThread(max_rows=config.batching.rows, stats=self._stats)
         self._codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segue-codec")
+        memory = worker_memory(config.device, config.gpu)
         self._builder = Builder(
             find_engine=EngineFinder(config.engines, config.engine_settings),
-            mapper=MapOnce(HostMapper()),
-            device=Device(name=config.device, threads=config.threads),
+            mapper=MapOnce(memory.mapper),
+            device=Device(name=memory.engine_device, threads=config.threads),
             engine=self._engine,
         )
         self._link = SidecarLink(

@@ -7,6 +7,7 @@ thread, the lowest priority, the highest badness for the OOM killer, and dies wi
 - `fetch`: files into the cache, digests, size limits, signature.
 - `models`: as `prepare`, for the models that all voices of an engine share.
 - `prepare`: the engine reads the files; what it makes is written into arenas that the sidecar gave.
+- `upload`: copies sealed arenas into device memory and hashes them there; where weights live on a device.
 - `prove`: maps the sealed arenas as a worker would, builds, warms up and speaks.
 - `probe`: the whole verification, on request.
 - `builds`: asks each engine for its build id, and for the files of its shared models.

@@ -20,7 +20,7 @@ from pathlib import Path
 from segue.errors import SegueError
 from segue_sidecar.children.channel import Channel, JobError, cut
 
-_JOBS = ("fetch", "models", "prepare", "prove", "probe", "rehash", "builds", "store", "load")
+_JOBS = ("fetch", "models", "prepare", "upload", "prove", "probe", "rehash", "builds", "store", "load")
 _AWAITED = "load"
 """Somebody waits for what it does: it yields to listeners, like all children, but not to everything else."""
 
@@ -38,7 +38,8 @@ def main() -> int:
     channel = Channel(socket.socket(fileno=fd))
     channel.send({"tied": parent})
     job, fds = channel.receive()
-    _limit_memory(int(job["memoryBytes"]))
+    if "cuda" not in job.get("memory", {}):  # whose driver reserves more addresses than any limit would allow
+        _limit_memory(int(job["memoryBytes"]))
     try:
         result = importlib.import_module(f"segue_sidecar.children.{kind}").run(job, fds, channel)
     except JobError as error:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from segue.memory.arena import Step
+from segue.memory.device.device import CudaDevice
+from segue.memory.device.mapping import SharedMapper, SharedPart
 from segue.memory.host import HostMapper
 from segue.memory.interface import MappedPart, WeightMapper
 from segue.memory.messages import PartRef
@@ -101,11 +103,22 @@ def hash_all(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, A
         before += part.size_bytes
 
 
+def device_parts(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, Any]) -> list[SharedPart]:
+    """Parts in device memory, mapped for the rest of this process; takes the descriptors over."""
+    mapper = SharedMapper(device_of(terms))
+    return [mapper.map(own, part) for part, own in _grouped(parts, fds, terms)]
+
+
 def mapper_of(terms: Mapping[str, Any]) -> WeightMapper:
     """What maps parts of the kind that `terms` names."""
     if terms["mode"] == MemoryMode.HOST:
         return _HOST
-    raise JobError("InvalidJob", f"this build maps no {terms['mode']} memory")
+    return SharedMapper(device_of(terms))
+
+
+def device_of(terms: Mapping[str, Any]) -> CudaDevice:
+    """The device that `terms` name, seen from this process."""
+    return CudaDevice.open(terms["cuda"], driver=terms["driver"])
 
 
 _HOST = HostMapper()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segue_sidecar.children.channel import Channel, JobError
 from segue_sidecar.children.prepared_files import PARTIAL, STEP_BYTES, PreparedFile, files_of
+
+Source = Callable[[int, int], bytes]
+"""From position and count to the bytes of a part there."""
 
 _ABANDONED_S = 3600.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,14 +40,32 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
     if needed_bytes > most_bytes:
         raise JobError("OverBudget", f"needs {needed_bytes} bytes of the {most_bytes} for prepared parts on disk")
     try:
-        for file, fd in zip(files, fds, strict=True):
-            _have(file, fd, folder=folder, most_bytes=most_bytes, own={one.path for one in files}, channel=channel)
+        for file, source in zip(files, sources_of(job, files, fds), strict=True):
+            _have(file, source, folder=folder, most_bytes=most_bytes, own={one.path for one in files}, channel=channel)
         return {"bytes": sum(size for _, size, _ in _listing(folder))}
     except OSError as error:
         raise _disk_error(folder, error) from error
 
 
-def _have(file: PreparedFile, fd: int, *, folder: Path, most_bytes: int, own: set[Path], channel: Channel) -> None:
+def sources_of(job: Mapping[str, Any], files: Sequence[PreparedFile], fds: Sequence[int]) -> list[Source]:
+    """What reads each part: its sealed file, or the device that it lies on. All live as long as the child."""
+    if "cuda" not in job["memory"]:
+        return [partial(_read_file, fd) for fd in fds]
+    # Heavy, and needed on a device alone.
+    from segue.memory.messages import PartRef
+    from segue_sidecar.children.mapping import device_parts
+
+    parts = [PartRef(name=file.name, digest=file.digest, size_bytes=file.size_bytes) for file in files]
+    return [part.read for part in device_parts(parts, fds, job["memory"])]
+
+
+def _read_file(fd: int, start: int, count: int) -> bytes:
+    return os.pread(fd, count, start)
+
+
+def _have(
+    file: PreparedFile, source: Source, *, folder: Path, most_bytes: int, own: set[Path], channel: Channel
+) -> None:
     """Write a part unless a file of its name and size is there; whoever reads it hashes it."""
     file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
@@ -51,21 +73,21 @@ def _have(file: PreparedFile, fd: int, *, folder: Path, most_bytes: int, own: se
             os.utime(file.path)
             return
     _make_room(folder, needed_bytes=file.size_bytes, most_bytes=most_bytes, own=own)
-    partial = file.path.with_name(f"{file.path.name}.{os.getpid()}{PARTIAL}")
-    target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    unfinished = file.path.with_name(f"{file.path.name}.{os.getpid()}{PARTIAL}")
+    target = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        _copy(fd, target, file=file, channel=channel)
-        partial.replace(file.path)
+        _copy(source, target, file=file, channel=channel)
+        unfinished.replace(file.path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     finally:
         os.close(target)
 
 
-def _copy(source: int, target: int, *, file: PreparedFile, channel: Channel) -> None:
+def _copy(source: Source, target: int, *, file: PreparedFile, channel: Channel) -> None:
     for start in range(0, file.size_bytes, STEP_BYTES):
-        left = memoryview(os.pread(source, min(STEP_BYTES, file.size_bytes - start), start))
+        left = memoryview(source(start, min(STEP_BYTES, file.size_bytes - start)))
         while left:
             left = left[os.write(target, left) :]
         channel.progress("store", done=start, total=file.size_bytes)

@@ -98,6 +98,7 @@ class PreparedStore:
             "folder": str(self._folder),
             "parts": self._documents(entry, parts),
             "mostBytes": self._most_bytes,
+            "memory": self._memory.mapping_terms,
         }
         result = await self._nursery.run(ChildKind.STORE, job, fds=fds, deadline_s=self._deadline_s)
         self.size_bytes, self._complained = int(result["bytes"]), ""

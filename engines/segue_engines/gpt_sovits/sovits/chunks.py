@@ -80,7 +80,7 @@ class Fragment:
         whole
             Decode it at once when all its tokens are there, as the original does without streaming.
         """
-        self._phones = torch.tensor(phones)
+        self._phones = tuple(phones)
         self._key = key
         self._speed = speed
         self._whole = whole
@@ -129,7 +129,7 @@ class Fragment:
         samples = rendered[start : start + count].clone()
         if self._tail is not None:
             length = min(len(self._tail), count)
-            rise = torch.arange(1, length + 1) / (length + 1)
+            rise = torch.arange(1, length + 1, device=samples.device) / (length + 1)
             samples[:length] = self._tail[:length] * (1 - rise) + samples[:length] * rise
             self._tail = None
         if window.fade and not self._final:
@@ -148,13 +148,19 @@ class Fragment:
         """Look at the tokens of the next chunk; what was heard of the latents before stays as it is."""
         count = self._next_pass
         self._final = count > len(tokens)
-        codes = torch.tensor(tokens if self._final else tokens[: int(count)])
+        codes = torch.tensor(tokens if self._final else tokens[: int(count)], device=network.device)
         self._passes += 1
         if self._text is None:
-            self._text = network.encode_text(self._phones)
+            self._text = network.encode_text(torch.tensor(self._phones, device=network.device))
         mean, log_scale = network.project(self._latent(network, voice, codes))
         known = mean.shape[2]
-        noise = normals(self._key, first=self._heard, count=max(known - self._heard, 0), channels=mean.shape[1])
+        noise = normals(
+            self._key,
+            first=self._heard,
+            count=max(known - self._heard, 0),
+            channels=mean.shape[1],
+            device=mean.device,
+        )
         fresh = mean[:, :, self._heard :] + noise * torch.exp(log_scale[:, :, self._heard :]) * NOISE_SCALE
         self._z_p = fresh if self._z_p is None else torch.cat((self._z_p[:, :, : self._heard], fresh), dim=2)
         self._chunk_end = max(known if self._final else known - LOOKAHEAD, self._heard)
@@ -174,7 +180,7 @@ class Fragment:
 
 def _paced(latent: Tensor, speed: float, frames: int) -> Tensor:
     """Interpolate as the original does, but so that a frame does not depend on how many follow."""
-    at = ((torch.arange(frames) + 0.5) * speed - 0.5).clamp(0, latent.shape[2] - 1)
+    at = ((torch.arange(frames, device=latent.device) + 0.5) * speed - 0.5).clamp(0, latent.shape[2] - 1)
     before = at.floor().long()
     after = (before + 1).clamp(max=latent.shape[2] - 1)
     share = at - before

@@ -79,6 +79,11 @@ class SovitsNetwork:
         self.generator_halo = generator_halo(config)
         self.halo = HALO + self.generator_halo
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: where its weights lie."""
+        return encoder.codebook(self._weights).device
+
     @torch.inference_mode()
     def condition(self, spectrograms: Sequence[Tensor], speakers: Sequence[Tensor] = ()) -> Condition:
         """Make the condition of one or several references; see `condition_of`."""

@@ -93,7 +93,8 @@ class T2SBatch:
         self.network = network
         self._cache = network.new_cache(slots=slots, capacity=capacity, pool=pool)
         self._rows: list[TokenRow] = []
-        self._seen = torch.zeros(slots, network.config.vocab_size, dtype=torch.bool)
+        self._device = network.device
+        self._seen = torch.zeros(slots, network.config.vocab_size, dtype=torch.bool, device=self._device)
         self._columns: tuple[tuple[Sampling, ...], BatchSampling] | None = None
 
     @property
@@ -136,7 +137,7 @@ class T2SBatch:
         if not slots:
             return
         stepped = [self._rows[slot] for slot in slots]
-        tokens = torch.tensor([row.tokens[-1] for row in stepped])
+        tokens = torch.tensor([row.tokens[-1] for row in stepped], device=self._device)
         places = [len(row.utterance.prompt) + len(row.tokens) - 1 for row in stepped]
         logits = self.network.step(tokens, places, slots, self._cache)
         self._choose(logits, stepped, slots)
@@ -167,14 +168,14 @@ class T2SBatch:
         """Their settings; most steps have the rows of the step before."""
         key = tuple(row.sampling for row in rows)
         if self._columns is None or self._columns[0] != key:
-            self._columns = (key, BatchSampling(key))
+            self._columns = (key, BatchSampling(key, device=self._device))
         return self._columns[1]
 
     def _exponentials(self, rows: Sequence[TokenRow], count: int) -> Tensor:
         if any(row.draws is not None for row in rows):
-            return torch.stack([_draws_of(row, count) for row in rows])
-        keys = torch.tensor([row.key for row in rows])
-        return exponentials(keys, torch.tensor([len(row.tokens) for row in rows]), count)
+            return torch.stack([_draws_of(row, count) for row in rows]).to(self._device)
+        keys = torch.tensor([row.key for row in rows], device=self._device)
+        return exponentials(keys, torch.tensor([len(row.tokens) for row in rows], device=self._device), count)
 
     def _drop_done(self) -> None:
         for place in range(len(self._rows) - 1, -1, -1):
@@ -282,5 +283,7 @@ def teacher_forced(network: T2SNetwork, utterance: Utterance, tokens: Sequence[i
     _, logits = network.prefill([utterance], cache, room=[len(tokens)])
     collected = [logits]
     for place, token in enumerate(tokens):
-        collected.append(network.step(torch.tensor([token]), [len(utterance.prompt) + place], [0], cache))
+        collected.append(
+            network.step(torch.tensor([token], device=network.device), [len(utterance.prompt) + place], [0], cache)
+        )
     return torch.cat(collected)

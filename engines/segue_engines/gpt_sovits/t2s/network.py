@@ -101,6 +101,11 @@ class T2SNetwork:
         )
         self._head = weights["ar_predict_layer.weight"].t()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: where its weights lie."""
+        return self._audio.device
+
     def new_cache(self, *, slots: int, capacity: int, pool: MemoryPool | None = None) -> KeyValueCache:
         """A place for up to `slots` rows of up to `capacity` positions each.
 
