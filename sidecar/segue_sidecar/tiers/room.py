@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Protocol
 
 from segue.errors import PoolExhausted
 from segue.memory.eviction import Resident, choose_evictions
@@ -19,7 +20,6 @@ from segue.wire import RevisionPhase, Tier
 from segue_sidecar.books import Books
 from segue_sidecar.entries import RevisionEntry
 from segue_sidecar.handover import Handover
-from segue_sidecar.models import SharedModels
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.tiers.rule import may_rest, standing
 
@@ -33,6 +33,14 @@ _STAYS_AT_LEAST_S = 0.25
 _STAYS_UNUSED_S = 10.0
 """Whoever asked for it has left."""
 _LOOK_EVERY_S, _LOOK_AGAIN_S = 0.01, 0.1
+
+
+class Staying(Protocol):
+    """What lies in the pool beside revisions, and stays."""
+
+    def residents(self) -> list[Resident]:
+        """All of it."""
+        ...
 
 
 class Why(StrEnum):
@@ -53,7 +61,7 @@ class Room:
         memory: WeightMemory,
         handover: Handover,
         switchboard: Switchboard,
-        shared: SharedModels,
+        shared: Staying,
         uses: Uses,
         refresh: Callable[[], None],
         idle_s: float,

@@ -17,6 +17,7 @@ from segue.engine import PreparedPart
 from segue.errors import PoolExhausted
 from segue.memory import arena
 from segue.memory.arena import ArenaPlan
+from segue.memory.eviction import Resident
 from segue.memory.host import HostMemory
 from segue.memory.messages import PartRef, Unavailable, VoiceName
 from segue.memory.page import PointerPage
@@ -112,6 +113,14 @@ class Pod:
             self.advance()
 
 
+class NothingShared:
+    """No engine has shared models."""
+
+    def residents(self) -> list[Resident]:
+        """None."""
+        return []
+
+
 @asynccontextmanager
 async def pod(tmp_path: Path, *, voices: int, room_for: int, **policy: Any) -> AsyncIterator[Pod]:
     """A pod of cold voices whose parts are on disk."""
@@ -131,6 +140,7 @@ async def pod(tmp_path: Path, *, voices: int, room_for: int, **policy: Any) -> A
         handover=handover,
         switchboard=switchboard,
         uses=lambda voice, _revision: uses.get(voice, (0.0, 0.0)),
+        shared=NothingShared(),
         refresh=lambda: None,
         idle_s=0,
         on_left=lambda _why: None,
