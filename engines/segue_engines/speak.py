@@ -13,8 +13,11 @@ from segue.engine import (
     Device,
     Engine,
     PartView,
+    PreparedModels,
+    PreparedPart,
     PreparedVoice,
     PrepareOptions,
+    ReferenceInput,
     SynthesisRequest,
     Synthesizer,
     VoiceView,
@@ -44,13 +47,30 @@ def synthesize(synthesizer: Synthesizer, request: SynthesisRequest) -> NDArray[n
         row.close()
 
 
-def view_of(voice: PreparedVoice, *, options: Mapping[str, Any] | None = None) -> VoiceView:
+def view_of(
+    voice: PreparedVoice, *, options: Mapping[str, Any] | None = None, shared: Mapping[str, PartView] | None = None
+) -> VoiceView:
     """See a prepared voice as a worker would see it in an arena, without one."""
-    parts = {name: PartView(tensors=part.tensors, meta=part.meta) for name, part in voice.parts.items()}
-    return VoiceView(parts=parts, options=options or {})
+    return VoiceView(parts=_views(voice.parts), options=options or {}, shared=shared or {})
 
 
-def load_voice(engine: Engine, files: Mapping[str, Path], *, options: Mapping[str, Any] | None = None) -> Synthesizer:
+def shared_views(models: PreparedModels) -> dict[str, PartView]:
+    """See prepared shared models as `PrepareOptions.shared` and `VoiceView.shared` take them, without an arena."""
+    return _views(models.parts)
+
+
+def load_voice(
+    engine: Engine,
+    files: Mapping[str, Path],
+    *,
+    options: Mapping[str, Any] | None = None,
+    reference: ReferenceInput | None = None,
+    shared: Mapping[str, PartView] | None = None,
+) -> Synthesizer:
     """Prepare and build a voice in this process, without arena or server."""
-    prepared = engine.prepare(files, PrepareOptions(options=options or {}))
-    return engine.build(view_of(prepared, options=options), Device())
+    prepared = engine.prepare(files, PrepareOptions(options=options or {}, reference=reference, shared=shared or {}))
+    return engine.build(view_of(prepared, options=options, shared=shared), Device())
+
+
+def _views(parts: Mapping[str, PreparedPart]) -> dict[str, PartView]:
+    return {name: PartView(tensors=part.tensors, meta=part.meta) for name, part in parts.items()}

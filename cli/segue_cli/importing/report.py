@@ -10,8 +10,8 @@ from typing import Any
 from segue_cli.console import remark, rich_console
 from segue_cli.importing.document import Outcome
 from segue_cli.importing.pairs import Problem, WeightFile
-from segue_cli.importing.pretrained import FoundModel
 from segue_cli.importing.survey import Candidate, Survey
+from segue_engines.gpt_sovits.models.catalog import FoundModel
 
 _STYLES = {
     Outcome.WRITTEN: "green",
@@ -39,7 +39,7 @@ def show(voices: Sequence[Imported], found: Survey) -> None:
         _problems(found.problems, apart=bool(voices))
     for model in found.models:
         if model.path is None:
-            remark(f"{model.model.name}: {model.missing}; without it: {model.model.disables}")
+            remark(f"{model.model.title}: {model.missing}; without it: {model.model.disables}")
     if any(voice.outcome is Outcome.KEPT for voice in voices):
         remark(
             "kept: a file of that name says something else; --force replaces it, segue roll changes only its weights"
@@ -71,7 +71,7 @@ def _voice_json(voice: Imported) -> dict[str, Any]:
 
 def _model_json(found: FoundModel) -> dict[str, Any]:
     path = str(found.path) if found.path is not None else None
-    return {"name": found.model.name, "path": path, "missing": found.missing, "disables": found.model.disables}
+    return {"name": found.model.title, "path": path, "missing": found.missing, "disables": found.model.disables}
 
 
 def _voices(voices: Sequence[Imported]) -> None:

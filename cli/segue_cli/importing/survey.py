@@ -12,7 +12,6 @@ from pathlib import Path
 
 from segue.errors import WeightsError
 from segue_cli.importing.pairs import Epochs, Pair, Problem, pair_up, weight_files
-from segue_cli.importing.pretrained import FoundModel, find_models
 from segue_cli.importing.recordings import (
     Duration,
     Lists,
@@ -23,6 +22,7 @@ from segue_cli.importing.recordings import (
     read_duration,
 )
 from segue_engines.gpt_sovits.formats import ModelVersion, open_sovits, open_t2s
+from segue_engines.gpt_sovits.models.catalog import FoundModel, find_models
 
 Progress = Callable[[str], None]
 

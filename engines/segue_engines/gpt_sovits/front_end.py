@@ -16,15 +16,15 @@ from segue_engines.gpt_sovits.text.mandarin.g2pw import G2pw
 _AUTO: Final = "auto"
 
 
-def reader_with(*, g2pw: Path) -> PieceReader:
-    """A reader that asks G2PW how hanzi are read.
+def texts_with(*, g2pw: Path) -> TextFrontEnd:
+    """A front end of `text` that asks G2PW how hanzi are read.
 
     Raises
     ------
     SegueError
         A file of it is missing, or onnxruntime.
     """
-    return PieceReader(texts=TextFrontEnd(polyphones=G2pw(g2pw)))
+    return TextFrontEnd(polyphones=G2pw(g2pw))
 
 
 class PieceReader:

@@ -39,7 +39,7 @@ REFERENCE: Final = "reference"
 def gpt_part(checkpoint: T2SCheckpoint, *, dtype: T2SDtype) -> PreparedPart:
     """The T2S half, its large matrices in `dtype`, the rest in float32."""
     return PreparedPart(
-        tensors=packed(checkpoint.tensors, dtype=dtype),
+        tensors=packed(checkpoint.tensors, dtype=dtype, file=checkpoint.file),
         meta={"config": asdict(checkpoint.config), "dtype": dtype.value, "info": checkpoint.info},
     )
 
@@ -47,7 +47,9 @@ def gpt_part(checkpoint: T2SCheckpoint, *, dtype: T2SDtype) -> PreparedPart:
 def sovits_part(checkpoint: SovitsCheckpoint, *, dtype: DecoderDtype) -> PreparedPart:
     """The SoVITS half, weight norm folded, its generator in `dtype`, the rest in float32."""
     return PreparedPart(
-        tensors=packing.packed(fold_weight_norm(checkpoint.tensors), dtype=dtype),
+        tensors=packing.packed(
+            fold_weight_norm(checkpoint.tensors, file=checkpoint.file), dtype=dtype, file=checkpoint.file
+        ),
         meta={"config": asdict(checkpoint.config), "dtype": dtype.value, "info": checkpoint.info},
     )
 

@@ -33,12 +33,12 @@ class ReferenceModels(Protocol):
 
     @property
     def features(self) -> SpeechFeatures | None:
-        """HuBERT. Without it, speech does not continue the reference: pace and intonation are the network's own."""
+        """HuBERT. Without it, no reference can be measured."""
         ...
 
     @property
     def speaker(self) -> SpeakerVectors | None:
-        """The speaker network. Without it, Pro voices cannot be prepared."""
+        """The speaker network. Without it, no reference of a Pro voice can be measured."""
         ...
 
 
@@ -83,17 +83,17 @@ def measured_reference(
     Raises
     ------
     WeightsError
-        No audio file, shorter than 3 s or longer than 10 s, or a Pro voice without the speaker network.
+        No audio file, shorter than 3 s or longer than 10 s; no HuBERT, or a Pro voice and no speaker network.
     TextRejected
         Its text cannot be read.
     """
     recording, rate_hz = _read(reference.path)
-    to_hear = prompt_signal(recording, rate_hz=rate_hz)
+    prompt = _prompt(prompt_signal(recording, rate_hz=rate_hz), network, models)
     signal = reference_signal(torch.from_numpy(recording.T.copy()), rate_hz=rate_hz)
     return Reference(
         spectrogram=spectrogram(signal),
         speaker=_speaker(signal, models) if network.config.version.is_pro else None,
-        prompt=_prompt(to_hear, network, models),
+        prompt=prompt,
         spoken=front_end.read_reference(reference.text, reference.language),
     )
 
@@ -117,5 +117,8 @@ def _speaker(signal: Tensor, models: ReferenceModels) -> Tensor:
 
 def _prompt(to_hear: NDArray[np.float32], network: SovitsNetwork, models: ReferenceModels) -> Tensor:
     if models.features is None:
-        return torch.zeros(0, dtype=torch.int64)
+        raise WeightsError(
+            "HuBERT is not there, and no voice can be prepared without the tokens that it makes of the reference: add "
+            "chinese-hubert-base to the shared models"
+        )
     return network.codes_of(models.features(torch.from_numpy(to_hear)))

@@ -59,7 +59,7 @@ class GptSovitsSynthesizer:
         max_steps: int = MAX_STEPS,
     ) -> None:
         """`models` listen to recordings that requests bring; None: no request may."""
-        self._front_end = front_end
+        self._front_end: TextFrontEnd | None = front_end
         self._max_steps = max_steps
         self._options = dict(voice.options)
         self._batch: T2SBatch | None = T2SBatch(t2s_network(voice.parts[GPT]), slots=slots, capacity=capacity)
@@ -90,12 +90,15 @@ class GptSovitsSynthesizer:
         OptionRejected
             An option of the request that the engine lacks or that is out of range.
         """
+        front_end = self._front_end
+        if front_end is None:
+            raise _closed()
         delivery = delivery_of(self._options, request)
         manner = self._manner if request.reference is None else request.reference
         if not isinstance(manner, Manner):
             raise OptionRejected("the reference was measured by another engine: measure it again", option="reference")
         language = request.language or str(self._options.get("language", "auto"))
-        spoken = self._front_end.read(request.text, language, cut=cut_of(self._options, request))
+        spoken = front_end.read(request.text, language, cut=cut_of(self._options, request))
         return GptSovitsRow(spoken, delivery, manner, self._leave)
 
     def reference_key(self, recordings: Sequence[ReferenceRecording]) -> str:
@@ -111,10 +114,10 @@ class GptSovitsSynthesizer:
         OptionRejected
             A recording or its text cannot be used, or a model is missing that listens to it.
         """
-        decoder = self._decoder
-        if decoder is None:
+        decoder, front_end = self._decoder, self._front_end
+        if decoder is None or front_end is None:
             raise _closed()
-        measured = measured_recordings(recordings, decoder, models=self._models, front_end=self._front_end)
+        measured = measured_recordings(recordings, decoder, models=self._models, front_end=front_end)
         return manner_of(measured, decoder)
 
     def step(self, rows: Sequence[Row]) -> None:
@@ -127,7 +130,8 @@ class GptSovitsSynthesizer:
         self._sound([row for row in mine if not row.done and row.audible])
 
     def close(self) -> None:
-        """Drop every view into the arena."""
+        """Drop every view into an arena, those of shared models included."""
+        self._front_end = None
         self._batch = None
         self._decoder = None
         self._models = NoModels()

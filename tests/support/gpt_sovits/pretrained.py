@@ -91,10 +91,10 @@ def write_roberta(folder: Path, sizes: Sizes, *, seed: int = 1, safetensors: boo
 
 
 def write_speaker(path: Path, *, seed: int = 1) -> None:
-    """The speaker network; its shapes do not depend on anything."""
+    """The speaker network; its shapes do not depend on anything. The seed of the golden vectors gives their network."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shapes = table("sv-eres2netv2").shapes
-    write_torch_file(path, _tensors(shapes, f"{SPEAKER}-{seed}"))
+    write_torch_file(path, _tensors(shapes, str(seed)))
 
 
 def _tensors(shapes: Mapping[str, Shape], key: str, *, dtype: str = "float16") -> dict[str, Tensor]:

@@ -26,13 +26,16 @@ class DecoderDtype(StrEnum):
     BF16 = "bf16"
 
 
-def packed(tensors: Iterable[tuple[str, NDArray[Any]]], *, dtype: DecoderDtype) -> dict[str, NDArray[Any]]:
-    """Pack the tensors of a `.pth` whose weight norm is folded; bfloat16 comes as int16 with its bits."""
+def packed(
+    tensors: Iterable[tuple[str, NDArray[Any]]], *, dtype: DecoderDtype, file: str = "weights"
+) -> dict[str, NDArray[Any]]:
+    """Pack the tensors of a `.pth` whose weight norm is folded; bfloat16 comes as int16 with its bits. Errors name
+    `file`."""
     result: dict[str, NDArray[Any]] = {}
     for name, array in tensors:
         laid_out = np.ascontiguousarray(array.transpose(0, 2, 1)) if _is_kernel(name) else array
         half = dtype is DecoderDtype.BF16 and _is_generator(name)
-        result.update(cast([(name, laid_out)], ServingDtype.BF16 if half else ServingDtype.FP32))
+        result.update(cast([(name, laid_out)], ServingDtype.BF16 if half else ServingDtype.FP32, file=file))
     return result
 
 

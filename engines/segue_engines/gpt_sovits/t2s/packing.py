@@ -34,8 +34,9 @@ class T2SDtype(StrEnum):
     INT8 = "int8"
 
 
-def packed(tensors: Mapping[str, NDArray[Any]], *, dtype: T2SDtype) -> dict[str, NDArray[Any]]:
-    """Pack the tensors of a `.ckpt`; bfloat16 comes as int16 with its bits (see `formats.casting`)."""
+def packed(tensors: Mapping[str, NDArray[Any]], *, dtype: T2SDtype, file: str = "weights") -> dict[str, NDArray[Any]]:
+    """Pack the tensors of a `.ckpt`; bfloat16 comes as int16 with its bits (see `formats.casting`).
+    Errors name `file`."""
     result: dict[str, NDArray[Any]] = {}
     for name in tensors:
         array = tensors[name]
@@ -44,7 +45,7 @@ def packed(tensors: Mapping[str, NDArray[Any]], *, dtype: T2SDtype) -> dict[str,
             result[name], result[name + SCALES] = _quantised(array)
         else:
             stored = ServingDtype.BF16 if large and dtype is T2SDtype.BF16 else ServingDtype.FP32
-            result.update(cast([(name, array)], stored))
+            result.update(cast([(name, array)], stored, file=file))
     return result
 
 
