@@ -60,7 +60,7 @@ class GptSovitsEngine:
     @property
     def build_id(self) -> str:
         """Raised whenever the same weights would sound different."""
-        return "gpt-sovits-1"
+        return "gpt-sovits-2"
 
     @property
     def weight_names(self) -> tuple[str, ...]:
