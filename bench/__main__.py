@@ -10,16 +10,8 @@ from importlib import import_module
 from bench.table import CONSOLE
 
 NAMES = (
-    "swap",
-    "memory",
-    "crash",
-    "serve",
-    "reload",
-    "fleet",
-    "residency",
-    "gpt_sovits",
-    "gpt_sovits_text",
-    "gpt_sovits_models",
+    *("swap", "memory", "crash", "serve", "reload", "fleet", "residency"),
+    *("gpt_sovits", "gpt_sovits_text", "gpt_sovits_models"),
 )
 
 

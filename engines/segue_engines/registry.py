@@ -24,13 +24,13 @@ def _gpt_sovits(settings: Mapping[str, Any]) -> Engine:
     _check("gpt-sovits", settings, known=("g2pw",))
     try:
         from segue_engines.gpt_sovits.engine import GptSovitsEngine
-        from segue_engines.gpt_sovits.text.mandarin.g2pw import G2pw
+        from segue_engines.gpt_sovits.front_end import texts_with
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise SegueError("the engine 'gpt-sovits' needs torch: pip install \"segue[gpt-sovits]\"") from error
     folder = settings.get("g2pw")
-    return GptSovitsEngine(polyphones=G2pw(Path(folder)) if folder else None)
+    return GptSovitsEngine(texts=texts_with(g2pw=Path(folder)) if folder else None)
 
 
 def _check(engine: str, settings: Mapping[str, Any], *, known: tuple[str, ...]) -> None:

@@ -25,7 +25,6 @@ from segue_engines.gpt_sovits.parts import GPT, REFERENCE, SOVITS, gpt_part, ref
 from segue_engines.gpt_sovits.reference import ReferenceModels, measured_reference
 from segue_engines.gpt_sovits.spoken import TextFrontEnd
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
-from segue_engines.gpt_sovits.text import Polyphones
 from segue_engines.gpt_sovits.text import TextFrontEnd as Texts
 
 
@@ -36,8 +35,8 @@ class GptSovitsEngine:
     ----------
     front_end
         Who makes phones of texts; the front end of `text`, with RoBERTa where it is shared, where nobody is given.
-    polyphones
-        Who tells that front end how hanzi are read; pypinyin where nobody is given.
+    texts
+        The dictionaries of that front end, such as those with G2PW (`front_end.texts_with`).
     models
         Who listens to references, instead of the shared models.
     """
@@ -46,10 +45,10 @@ class GptSovitsEngine:
         self,
         *,
         front_end: TextFrontEnd | None = None,
-        polyphones: Polyphones | None = None,
+        texts: Texts | None = None,
         models: ReferenceModels | None = None,
     ) -> None:
-        self._texts = Texts(polyphones=polyphones)
+        self._texts = texts or Texts()
         self._front_end = front_end
         self._models = models
         self._networks = SharedNetworks()
@@ -62,7 +61,7 @@ class GptSovitsEngine:
     @property
     def build_id(self) -> str:
         """Raised whenever the same weights would sound different."""
-        return "gpt-sovits-1"
+        return "gpt-sovits-2"
 
     @property
     def weight_names(self) -> tuple[str, ...]:

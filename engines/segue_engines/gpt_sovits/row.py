@@ -20,7 +20,7 @@ from segue_engines.gpt_sovits.randomness import Stream, row_key
 from segue_engines.gpt_sovits.sampling import Sampling
 from segue_engines.gpt_sovits.sovits.chunks import Fragment
 from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE
-from segue_engines.gpt_sovits.spoken import Spoken
+from segue_engines.gpt_sovits.spoken import Spoken, with_features
 from segue_engines.gpt_sovits.t2s.decode import TokenRow
 from segue_engines.gpt_sovits.t2s.network import Utterance
 
@@ -117,8 +117,15 @@ class GptSovitsRow:
         self._waiting.clear()
 
     def begin(self, *, max_steps: int) -> None:
-        """Start on the next fragment."""
-        place, spoken = self._waiting.popleft()
+        """Start on the next fragment.
+
+        Raises
+        ------
+        SynthesisError
+            Its text features cannot be made any more.
+        """
+        place, waiting = self._waiting.popleft()
+        spoken = with_features(waiting)
         self.talk = TokenRow(
             _utterance(self.manner, spoken),
             self._delivery.sampling,

@@ -5,8 +5,8 @@ Separate from the front end, which is large and has dictionaries: engine and tes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -25,11 +25,26 @@ class Spoken:
         Their places in the table of symbols.
     bert
         `(1024, len(ids)) float32`, or None for zeros (every language but Chinese).
+    later
+        Makes `bert` when the piece's turn has come (`with_features`), where that takes long: a text of ten pieces would
+        keep the engine's thread for seconds, and everybody else in the batch.
     """
 
     phones: tuple[str, ...]
     ids: tuple[int, ...]
     bert: NDArray[np.float32] | None = None
+    later: Callable[[], NDArray[np.float32]] | None = None
+
+
+def with_features(spoken: Spoken) -> Spoken:
+    """The same piece with its text features made.
+
+    Raises
+    ------
+    SynthesisError
+        Who makes them is gone: the voice was closed.
+    """
+    return spoken if spoken.later is None else replace(spoken, bert=spoken.later(), later=None)
 
 
 class TextFrontEnd(Protocol):

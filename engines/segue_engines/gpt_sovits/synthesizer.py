@@ -126,8 +126,8 @@ class GptSovitsSynthesizer:
         mine = [row for row in rows if isinstance(row, GptSovitsRow) and not row.done]
         for row in mine:
             if row.talk is None:
-                row.begin(max_steps=self._max_steps)
-        self._talk([row for row in mine if row.hungry])
+                self._begin(row)
+        self._talk([row for row in mine if not row.done and row.hungry])
         self._sound([row for row in mine if not row.done and row.audible])
 
     def close(self) -> None:
@@ -136,6 +136,12 @@ class GptSovitsSynthesizer:
         self._batch = None
         self._decoder = None
         self._models = NoModels()
+
+    def _begin(self, row: GptSovitsRow) -> None:
+        try:
+            row.begin(max_steps=self._max_steps)
+        except Exception as error:  # noqa: BLE001 - the boundary between rows: one row must not stop the others
+            row.fail(error.with_traceback(None))
 
     def _leave(self, talk: TokenRow) -> None:
         if self._batch is not None:

@@ -14,10 +14,13 @@ from tests.unit.engine_gpt_sovits.builders import parts, view
 from tests.unit.engine_gpt_sovits_models.builders import mapped, plain
 
 from segue.engine import Device, PartView, SynthesisRequest, VoiceView
+from segue.errors import SynthesisError
 from segue_engines.gpt_sovits.engine import GptSovitsEngine
+from segue_engines.gpt_sovits.front_end import PieceReader
 from segue_engines.gpt_sovits.models.catalog import HUBERT, ROBERTA
 from segue_engines.gpt_sovits.models.preparing import prepare_model
 from segue_engines.gpt_sovits.models.shared import SharedNetworks, roberta_network
+from segue_engines.gpt_sovits.spoken import with_features
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
 
 CHINESE = "今天天气很好。"
@@ -35,7 +38,7 @@ def _features(voice: GptSovitsSynthesizer, text: str = CHINESE, language: str = 
     row = voice.admit(SynthesisRequest(text=text, language=language))
     (_, spoken), *_ = row._waiting
     row.close()
-    return spoken.bert
+    return with_features(spoken).bert
 
 
 def test_equal_digests_are_one_network_and_other_digests_another(roberta_folder: Path) -> None:
@@ -92,6 +95,46 @@ def test_chinese_is_spoken_with_regard_to_its_meaning_where_roberta_is_there(rob
     )
     assert _features(without) is None
     assert _features(with_it, "Hello there.", "en") is None
+
+
+def test_features_are_made_when_a_piece_is_begun_so_that_a_long_text_holds_up_nobody(roberta_folder: Path) -> None:
+    reads: list[str] = []
+
+    class Counted:
+        def of(self, text: str) -> NDArray[np.float32]:
+            reads.append(text)
+            return np.zeros((len(text), 1024), np.float32)
+
+    counted = Counted()
+    engine = GptSovitsEngine(front_end=PieceReader(features=counted))
+    voice = engine.build(_voice({}), Device())
+    row = voice.admit(SynthesisRequest(text="今天天气很好，我们走吧。列车将在三分钟后到达。", language="zh"))
+    assert not reads
+    voice.step([row])
+    assert len(reads) == 1
+    assert row.error is None
+    row.close()
+    voice.close()
+
+
+def test_a_row_whose_voice_was_closed_fails_alone_when_its_next_piece_begins(roberta_folder: Path) -> None:
+    """Its features can no longer be made; the others of the step go on."""
+
+    class Passing:
+        def of(self, text: str) -> NDArray[np.float32]:
+            return np.zeros((len(text), 1024), np.float32)
+
+    voice = GptSovitsEngine(front_end=PieceReader(features=Passing())).build(_voice({}), Device())
+    closed = GptSovitsEngine(front_end=PieceReader(features=Passing())).build(_voice({}), Device())
+    row = closed.admit(SynthesisRequest(text=CHINESE, language="zh"))
+    other = voice.admit(SynthesisRequest(text="Hello there.", language="en"))
+    closed.close()
+    gc.collect()
+    voice.step([row, other])
+    assert isinstance(row.error, SynthesisError)
+    assert other.error is None
+    assert len(other.tokens) == 1
+    voice.close()
 
 
 def test_a_closed_voice_reads_no_more_texts(roberta_folder: Path) -> None:

@@ -93,7 +93,7 @@ SHARED_MODELS: Final = (
         served=False,
     ),
 )
-"""G2PW is only looked for: this engine reads characters with several readings by dictionary, with it or without."""
+"""G2PW is only looked for: it is no part that a sidecar prepares but a folder that a setting of the engine names."""
 
 SERVED_MODELS: Final = {model.name: model for model in SHARED_MODELS if model.served}
 
