@@ -43,8 +43,12 @@ class Speaker:
         """Of all rows together, their prefills included."""
         batch = T2SBatch(self._network, slots=self._slots, capacity=self._positions)
         begin = time.perf_counter()
-        for seed in range(rows):
-            batch.join(TokenRow(utterance(seed), Sampling(), key=row_key(seed, Stream.TOKENS), max_steps=tokens))
+        batch.join(
+            *(
+                TokenRow(utterance(seed), Sampling(), key=row_key(seed, Stream.TOKENS), max_steps=tokens)
+                for seed in range(rows)
+            )
+        )
         while batch.rows:
             batch.step()
         return rows * tokens / (time.perf_counter() - begin)

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from typing_extensions import override
 
 from segue.model import ConditionStatus, Status, VoiceModel
-from segue.wire import ModelsState, RevisionPhase, RevisionWindows, StateDocument
+from segue.wire import RESTING, ModelsState, RevisionPhase, RevisionWindows, StateDocument
 from segue_operator.changes import Changes
 from segue_operator.events import EventLog
 from segue_operator.fleet.listening import Latest
@@ -153,13 +153,16 @@ def _summary(voice: VoiceModel, board: Board) -> dict[str, Any]:
 
 
 def _serves(state: StateDocument | None, voice: VoiceModel) -> bool:
-    """Whether a pod's word names the active revision, and its workers have it: after a restart it may still load."""
+    """Whether a pod's word names the active revision, and its workers have it: after a restart it may still load.
+
+    One that rests is served, too: whoever asks waits for a moment.
+    """
     active = voice.status.active_revision
     held = state.voices.get(voice.key) if state is not None else None
     if held is None or active is None or held.pointer.active != active:
         return False
     revision = held.revisions.get(active)
-    return revision is not None and revision.phase is RevisionPhase.READY
+    return revision is not None and (revision.phase is RevisionPhase.READY or revision.phase in RESTING)
 
 
 def _is(status: Status, kind: str) -> bool:

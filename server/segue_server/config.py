@@ -101,6 +101,9 @@ class ServerConfig(_Section):
     engines: dict[str, str] = Field(
         default_factory=dict, description="Engines beside the built-in ones: name to MODULE:ATTRIBUTE."
     )
+    engine_settings: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="What built-in engines find here: {gpt-sovits: {g2pw: /models/G2PWModel}}."
+    )
     queue_limit: int = Field(default=1000, ge=1, description="Unfinished requests of all workers together.")
     max_queue_wait_s: float = Field(default=20, gt=0, description="No request is queued behind more work than this.")
     request_deadline_s: float = Field(default=60, gt=0, description="To the first audio, and between two pieces of it.")

@@ -53,10 +53,10 @@ class Core:
     switchboard: Switchboard
     handover: Handover
     evidence: Evidence
-    shared: SharedModels
     room: Room
     store: PreparedStore
     rising: Rising
+    shared: SharedModels
     residency: Residency
 
 
@@ -142,12 +142,11 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         memory=memory,
         handover=handover,
         switchboard=switchboard,
-        shared=shared,
         uses=evidence.uses,
         idle_s=config.tiers.idle_s,
         on_left=metrics.left,
+        staying=shared.residents,
     )
-    shared.make_room = room.make_for_models
     store = PreparedStore(config=config, books=books, memory=memory, nursery=nursery)
     rising = Rising(
         policy=config.tiers,
@@ -180,10 +179,10 @@ def _core(config: Config, *, books: Books, windows: Journal, metrics: Metrics, b
         switchboard=switchboard,
         handover=handover,
         evidence=evidence,
-        shared=shared,
         room=room,
         store=store,
         rising=rising,
+        shared=shared,
         residency=residency,
     )
 
@@ -239,6 +238,7 @@ def _tie(core: Core, services: Services, following: Following) -> None:
     def deaths(voice: VoiceEntry, count: int) -> None:
         services.commands.mute_candidate(voice, why=f"{count} workers died with requests of the candidate open")
 
+    core.shared.make_room = core.room.make_for
     core.handover.on_ready = ready
     core.handover.on_failed = core.residency.fail
     core.rising.advance = core.residency.advance

@@ -235,6 +235,12 @@ class Config(_Section):
     desired_retry_s: float = Field(
         default=10, gt=0, description="Pause before what failed is tried again; doubles up to 60 times this."
     )
+    desired_alone_s: float = Field(
+        default=150,
+        gt=0,
+        description="Silence of the operator after which a voice that speaks follows the desired set; longer than "
+        "`outOfReachS`, because nobody is in a hurry and an operator that is well reads a quiet pod only every 75 s.",
+    )
     desired_settle_s: float = Field(
         default=90,
         ge=0,

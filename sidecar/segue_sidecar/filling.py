@@ -32,8 +32,8 @@ class Filling:
         *,
         owner: str,
         make_room: Callable[[int], None],
+        wait_for_room: Callable[[Sequence[PartRef]], Awaitable[None]] | None = None,
         no_room: Callable[[PoolExhausted, int], SegueError],
-        wait_for_room: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         """Fill for `owner`.
 
@@ -41,16 +41,16 @@ class Filling:
         ----------
         make_room
             Told how many bytes will be allocated, before they are.
+        wait_for_room
+            Told the plan before anything of it is taken; returns when it is worth a try.
         no_room
             What to raise where the pool has no room all the same, given its error and the bytes.
-        wait_for_room
-            Awaited with the bytes that are not resident, before anything is taken.
         """
         self._memory = memory
         self._owner = owner
         self._make_room = make_room
-        self._no_room = no_room
         self._wait_for_room = wait_for_room
+        self._no_room = no_room
         self._filling: dict[str, Allocation] = {}
         self._fresh: set[str] = set()
         self.parts: tuple[PartRef, ...] = ()
@@ -66,7 +66,7 @@ class Filling:
             raise ChildFailed("ChildTalkedNonsense", "a second plan")
         planned = _planned(message)
         if self._wait_for_room is not None:
-            await self._wait_for_room(sum(p.size_bytes for p in planned if not self._memory.holds(p.digest)))
+            await self._wait_for_room(planned)
         self.parts = planned
         self._take()
         # A description of its own for the child: the lease sees it until the child is gone.

@@ -6,7 +6,7 @@ still be read by a newer one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from segue.memory.messages import PartRef, VoiceName
@@ -77,13 +77,13 @@ def revision_record(entry: RevisionEntry) -> dict[str, Any]:
         "reason": entry.reason,
         "message": entry.message,
         "handle": entry.handle,
-        "parts": _parts_record(entry.parts),
+        "parts": _part_records(entry.parts),
         "build": entry.build,
         "sentence": entry.sentence.model_dump(mode="json", by_alias=True) if entry.sentence else None,
         "full": entry.full.model_dump(mode="json", by_alias=True) if entry.full else None,
         "since": entry.since_ns,
         "asked": entry.asked_ns,
-        "prepared": _parts_record(entry.prepared),
+        "prepared": _part_records(entry.prepared),
         "stored": entry.stored,
         "lastHandle": entry.last_handle,
     }
@@ -92,7 +92,7 @@ def revision_record(entry: RevisionEntry) -> dict[str, Any]:
 def models_record(entry: ModelsEntry) -> dict[str, Any]:
     """Shared models as the journal keeps them, once they are ready."""
     return {
-        "parts": _parts_record(entry.parts),
+        "parts": _part_records(entry.parts),
         "absent": dict(entry.absent),
         "fingerprint": entry.fingerprint,
     }
@@ -107,6 +107,14 @@ def read_models(engine: str, record: Mapping[str, Any]) -> ModelsEntry:
         absent=record["absent"],
         fingerprint=record["fingerprint"],
     )
+
+
+def _part_records(parts: Iterable[PartRef]) -> list[list[Any]]:
+    return [[part.name, part.digest, part.size_bytes] for part in parts]
+
+
+def _read_parts(records: Iterable[Sequence[Any]]) -> tuple[PartRef, ...]:
+    return tuple(PartRef(name=name, digest=digest, size_bytes=size) for name, digest, size in records)
 
 
 def read_revision(voice: VoiceName, revision: str, record: Mapping[str, Any]) -> RevisionEntry:
@@ -135,11 +143,3 @@ def read_revision(voice: VoiceName, revision: str, record: Mapping[str, Any]) ->
         stored=record.get("stored", False),
         last_handle=record.get("lastHandle"),
     )
-
-
-def _parts_record(parts: Iterable[PartRef]) -> list[list[object]]:
-    return [[part.name, part.digest, part.size_bytes] for part in parts]
-
-
-def _read_parts(record: Iterable[Any]) -> tuple[PartRef, ...]:
-    return tuple(PartRef(name=name, digest=digest, size_bytes=size) for name, digest, size in record)

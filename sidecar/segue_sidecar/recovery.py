@@ -143,8 +143,9 @@ class Recovery:
         for part in entry.parts:
             self._memory.release(part.digest, owner=entry.owner)
         entry.handle, entry.parts = None, ()
-        if rests and self._switchboard.page is not None:
-            self._switchboard.sleep(voice)
+        if rests:
+            if voice.active is entry:
+                self._switchboard.sleep(voice)
             self._books.move(entry, RevisionPhase.COLD, reason="Restarted")
         else:
             self._books.move(entry, RevisionPhase.QUEUED, reason="Reloading")

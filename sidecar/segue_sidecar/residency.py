@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import PoolExhausted, SegueError
 from segue.memory.interface import WeightMemory
+from segue.memory.messages import PartRef
 from segue.wire import FileSource, ProbeKind, ProbePhase, ProbeReport, RevisionPhase
 from segue_sidecar.books import Books
 from segue_sidecar.child import ChildFailed, ChildKind, Nursery
@@ -212,9 +213,9 @@ class Residency:
         filling = Filling(
             self._memory,
             owner=entry.owner,
+            wait_for_room=lambda plan: self._wait_for_room(entry, plan),
             make_room=lambda needed: self._room.make_now(entry, needed),
             no_room=lambda error, needed: self._no_room(entry, error, needed),
-            wait_for_room=lambda needed: self._wait_for_room(entry, needed),
         )
         reference = entry.request.reference
         job = {
@@ -245,13 +246,14 @@ class Residency:
             raise
         entry.parts, entry.build = (*filling.parts, *shared), str(result["build"])
 
-    async def _wait_for_room(self, entry: RevisionEntry, needed_bytes: int) -> None:
+    async def _wait_for_room(self, entry: RevisionEntry, plan: Sequence[PartRef]) -> None:
         """Somebody waits for this revision: what makes room for it may still speak for a moment."""
         if entry.woken:
+            needed = sum(part.size_bytes for part in plan if not self._memory.holds(part.digest))
             try:
-                await self._rising.make_room(entry, needed_bytes)
+                await self._rising.make_room(entry, needed)
             except PoolExhausted as error:
-                raise self._no_room(entry, error, needed_bytes) from error
+                raise self._no_room(entry, error, needed) from error
 
     async def _prove(self, entry: RevisionEntry, place: str) -> None:
         job = {
@@ -322,7 +324,7 @@ class Residency:
         await self._shared.wait(entry.request.engine, say=say)
 
     def _queue(self, entry: RevisionEntry, error: _NoRoom) -> None:
-        if entry.woken:
+        if entry.for_request:
             self._rising.rest_again(entry, "PoolFull", str(error))
             return
         entry.needed_bytes = error.needed_bytes

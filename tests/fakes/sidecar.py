@@ -34,6 +34,7 @@ from segue.wire import (
     RevisionWindows,
     SelfReverted,
     StateDocument,
+    Tier,
     VoiceState,
     WatchState,
     WindowsDocument,
@@ -81,6 +82,7 @@ class _Held:
     probe_since_s: float = 0.0
     report: ProbeReport | None = None
     spoken: bool = False
+    woken: bool = False
 
 
 @dataclass
@@ -163,8 +165,14 @@ class FakeSidecar:
     def ensure(self, key: str, uid: str, fence: Fence, revision: str, request: RevisionRequest) -> None:
         """`PUT …/revisions/{rev}`."""
         voice = self._fenced(key, uid, fence)
-        if revision not in voice.held:
-            voice.held[revision] = _Held(since_s=self._clock.unix_s(), request=request)
+        held = voice.held.get(revision)
+        resident = request.resident or request.tier is Tier.HOT
+        if held is None:
+            held = voice.held[revision] = _Held(since_s=self._clock.unix_s(), request=request)
+            held.phase = RevisionPhase.FETCHING if resident else RevisionPhase.COLD
+        held.request = held.request.model_copy(update={"tier": request.tier})
+        if held.phase is RevisionPhase.COLD and resident:
+            self._wake(held)
 
     def probe(self, key: str, uid: str, fence: Fence, revision: str, request: ProbeRequest) -> None:
         """`POST …/revisions/{rev}/probe`."""
@@ -177,8 +185,9 @@ class FakeSidecar:
     def point(self, key: str, uid: str, fence: Fence, request: PointerRequest) -> None:
         """`PUT …/pointer`."""
         voice = self._fenced(key, uid, fence)
-        for revision in (request.active, request.candidate, request.watch.previous if request.watch else None):
-            if revision is not None:
+        previous = request.watch.previous if request.watch else None
+        for revision in (request.active, request.candidate, previous):
+            if revision is not None and not self._may_sleep(voice, request):
                 self._ready(voice, revision)
         said = Expected(active=voice.pointer.active, candidate=voice.pointer.candidate)
         if request.expected is not None and request.expected != said:
@@ -208,6 +217,30 @@ class FakeSidecar:
         """`DELETE /v1/voices/{ns}/{name}`."""
         self._fenced(key, uid, fence)
         del self._voices[key]
+
+    def rest(self, key: str) -> None:
+        """Nobody asked for the voice, or others needed its room: where nothing else needs it, it goes."""
+        voice = self._voices.get(key)
+        active = voice.held.get(voice.pointer.active or "") if voice is not None else None
+        if voice is None or active is None or active.phase is not RevisionPhase.READY:
+            return
+        disturbed = voice.watch is not None or voice.armed is not None or voice.pointer.candidate is not None
+        shadows = any(held is not active and held.phase is not RevisionPhase.COLD for held in voice.held.values())
+        if active.request.tier is not Tier.HOT and not disturbed and not shadows:
+            active.phase = RevisionPhase.COLD
+
+    def want(self, key: str) -> None:
+        """Somebody asks for the voice."""
+        voice = self._voices.get(key)
+        active = voice.held.get(voice.pointer.active or "") if voice is not None else None
+        if active is not None and active.phase is RevisionPhase.COLD:
+            self._wake(active)
+
+    def rises(self, key: str) -> set[str]:
+        """Revisions that rest or come up from rest: a word that names them is cold meanwhile."""
+        voice = self._voices.get(key)
+        held = voice.held.items() if voice is not None else ()
+        return {name for name, each in held if each.woken or each.phase is RevisionPhase.COLD}
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -277,6 +310,16 @@ class FakeSidecar:
         voice.fence = fence
         return voice
 
+    def _wake(self, held: _Held) -> None:
+        held.phase, held.woken, held.since_s = RevisionPhase.FETCHING, True, self._clock.unix_s()
+
+    def _may_sleep(self, voice: _Voice, request: PointerRequest) -> bool:
+        active = voice.held.get(request.active or "")
+        spoken = voice.held.get(voice.pointer.active or "")
+        resting = active is not None and active.phase is RevisionPhase.COLD and active.request.tier is not Tier.HOT
+        silent = spoken is None or spoken.phase is not RevisionPhase.READY
+        return resting and silent and request.candidate is None and request.watch is None
+
     def _ready(self, voice: _Voice, revision: str) -> _Held:
         held = voice.held.get(revision)
         if held is None or held.phase is not RevisionPhase.READY:
@@ -296,6 +339,8 @@ class FakeSidecar:
                 failed = temper.load_failure is not None
                 held.phase = RevisionPhase.FAILED if failed else RevisionPhase.READY
                 held.reason = temper.load_failure or ""
+                held.spoken |= held.woken  # it was proven by a sentence before anybody heard it
+                held.woken = False
             else:
                 held.phase, held.reason = RevisionPhase.FETCHING, ""
 
@@ -351,12 +396,18 @@ class FakeSidecar:
         """Going back may name what has not spoken here since it was loaded; nothing else may."""
         if request.withdrawn is None:
             named = (request.active, request.candidate)
-            self.unproven += [each for each in named if each is not None and not voice.held[each].spoken]
+            ready = (each for each in named if each and voice.held[each].phase is RevisionPhase.READY)
+            self.unproven += [each for each in ready if not voice.held[each].spoken]
 
     def _serve(self, voice: _Voice, elapsed_s: float) -> None:
         requests = int(self.requests_per_s * elapsed_s)
         word = voice.pointer
         if requests == 0 or word.active is None:
+            return
+        active = voice.held[word.active]
+        if active.phase is RevisionPhase.COLD:
+            self._wake(active)
+        if active.phase is not RevisionPhase.READY:
             return
         share = requests * word.weight // 10_000 if word.candidate is not None else 0
         if word.candidate is not None and share:
@@ -428,6 +479,7 @@ class FakeSidecar:
             message=message,
             progress=Progress(fraction=1.0 if held.phase is RevisionPhase.READY else 0.0),
             report=held.report,
+            tier=held.request.tier,
         )
 
 

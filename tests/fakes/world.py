@@ -258,8 +258,9 @@ def dispatch(command: Command, sidecar: FakeSidecar, voice: VoiceModel, fence: F
     """Carry out one command on one sidecar."""
     key, uid = voice.key, voice.metadata.uid
     match command:
-        case EnsureRevision(source=source):
-            sidecar.ensure(key, uid, fence, source.revision, revision_request(source, voice.spec))
+        case EnsureRevision(source=source, resident=resident):
+            request = revision_request(source, voice.spec, resident=resident)
+            sidecar.ensure(key, uid, fence, source.revision, request)
         case RunProbe(revision=revision):
             sidecar.probe(key, uid, fence, revision, probe_request(command))
         case SetPointer():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 from collections import Counter
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from segue_operator.triggers.hooks import PATH
 
 CALLS, CONNECTIONS = 1000, 20
+LONG_BYTES = 8 << 20
 ENDS_SOME_DAY = "0001-01-01T00:00:00Z"
 
 
@@ -53,35 +57,86 @@ def webhook_call(*alerts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def storm(port: int, *, token: str, key: str) -> Counter[int]:
-    """A thousand calls at once: true ones, forged ones, malformed ones, and such about voices that do not exist.
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of call in a storm.
 
-    Returns how often each status was answered.
+    Attributes
+    ----------
+    size
+        Bytes that its head announces, where it never sends that many.
     """
+
+    name: str
+    status: int
+    body: str
+    token: str
+    size: int | None = None
+
+
+def storm_kinds(key: str, *, token: str, with_true: bool) -> list[Kind]:
+    """What comes in a storm: true calls if wanted, forged, malformed, too long, late ones, about nobody we know."""
     namespace, _, voice = key.partition("/")
     now = datetime.now(UTC)
-    true = json.dumps(webhook_call(webhook_alert(namespace=namespace, voice=voice, starts_at=now)))
-    unknown = json.dumps(webhook_call(webhook_alert(namespace=namespace, voice="nobody", starts_at=now)))
-    kinds = [(true, token), (true, "guessed"), ('{"version": "4", "alerts": [{]}', token), (unknown, token)]
-    requests = [_as_request(*kinds[number % len(kinds)]) for number in range(CALLS)]
-    answers = await asyncio.gather(*(_call(port, requests[number::CONNECTIONS]) for number in range(CONNECTIONS)))
-    return sum(answers, Counter())
+
+    def call(**about: Any) -> str:
+        return json.dumps(webhook_call(webhook_alert(**{"namespace": namespace, "voice": voice, **about})))
+
+    true = call(starts_at=now)
+    kinds = [
+        Kind("forged", 401, true, "guessed"),
+        Kind("without a token", 401, true, ""),
+        Kind("malformed", 400, '{"version": "4", "alerts": [{]}', token),
+        Kind("of another version", 400, json.dumps({"version": "3", "alerts": []}), token),
+        Kind("too long", 413, "", token, size=LONG_BYTES),
+        Kind("about nobody", 200, call(voice="nobody", starts_at=now), token),
+        Kind("stale", 200, call(name="Older", starts_at=now - timedelta(hours=1)), token),
+        Kind("of the future", 200, call(name="Later", starts_at=now + timedelta(hours=1)), token),
+    ]
+    return [*kinds, Kind("true", 200, true, token), Kind("true", 200, true, token)] if with_true else kinds
 
 
-def _as_request(body: str, token: str) -> bytes:
-    head = f"POST {PATH} HTTP/1.1\r\nHost: operator\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}"
-    return f"{head}\r\n\r\n{body}".encode()
+async def storm(port: int, kinds: Sequence[Kind]) -> dict[str, Counter[int]]:
+    """A thousand calls at once, of these kinds in turn; how often each kind got which status."""
+    calls = [kinds[number % len(kinds)] for number in range(CALLS)]
+    answers = await asyncio.gather(*(_call(port, calls[number::CONNECTIONS]) for number in range(CONNECTIONS)))
+    found: dict[str, Counter[int]] = {kind.name: Counter() for kind in kinds}
+    for name, status in itertools.chain.from_iterable(answers):
+        found[name][status] += 1
+    return found
 
 
-async def _call(port: int, requests: list[bytes]) -> Counter[int]:
-    """All of them over one connection, without a client library: the storm should cost us less than the operator."""
+def expected_answers(kinds: Sequence[Kind]) -> dict[str, Counter[int]]:
+    """What a storm of these kinds is to be answered."""
+    found: dict[str, Counter[int]] = {kind.name: Counter() for kind in kinds}
+    for number in range(CALLS):
+        kind = kinds[number % len(kinds)]
+        found[kind.name][kind.status] += 1
+    return found
+
+
+def _as_request(kind: Kind) -> bytes:
+    size = len(kind.body) if kind.size is None else kind.size
+    token = f"Authorization: Bearer {kind.token}\r\n" if kind.token else ""
+    head = f"POST {PATH} HTTP/1.1\r\nHost: operator\r\n{token}Content-Length: {size}"
+    return f"{head}\r\n\r\n{kind.body}".encode()
+
+
+async def _call(port: int, calls: Sequence[Kind]) -> list[tuple[str, int]]:
+    """All of them over one connection, without a client library: the storm should cost us less than the operator.
+
+    A connection on which something was announced and not sent cannot be used again.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answers: Counter[int] = Counter()
-    for request in requests:
-        writer.write(request)
+    answers: list[tuple[str, int]] = []
+    for kind in calls:
+        writer.write(_as_request(kind))
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         await reader.readexactly(int(head.partition("content-length:")[2].split("\r\n")[0]))
-        answers[int(head.split()[1])] += 1
+        answers.append((kind.name, int(head.split()[1])))
+        if kind.size is not None:
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.close()
     await writer.wait_closed()
     return answers

@@ -52,6 +52,7 @@ class FakeSource:
     wrong: list[Problem] = field(default_factory=list)
     lines: list[Entry] = field(default_factory=list)
     here: list[Pod] = field(default_factory=list)
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     where: Whereabouts = field(
         default_factory=lambda: Whereabouts(adapter="folder", leading=True, leader="", command="segue")
     )
@@ -88,7 +89,7 @@ class FakeSource:
         return [entry for entry in self.lines if entry.voice == key]
 
     def reports(self, key: str) -> Mapping[str, Any]:
-        return {}
+        return self.kept.get(key, {})
 
     def whereabouts(self) -> Whereabouts:
         return self.where

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,14 @@ def variables(dashboard: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in dashboard["templating"]["list"]}
 
 
-def asked(name: str) -> Iterator[Asked]:
+def asked(name: str, values: Mapping[str, str] = VALUES) -> Iterator[Asked]:
     """Every query of one dashboard, with the variables filled in."""
     for panel in panels(DASHBOARDS[name]):
         for target in panel["targets"]:
             where = f"{name}: {panel['title']} {target['refId']}"
-            yield Asked(where, filled(target["expr"], VALUES), target["legendFormat"])
+            yield Asked(where, filled(target["expr"], values), target["legendFormat"])
     for marker in DASHBOARDS[name]["annotations"]["list"]:
-        yield Asked(f"{name}: {marker['name']}", filled(marker["expr"], VALUES), marker["textFormat"])
+        yield Asked(f"{name}: {marker['name']}", filled(marker["expr"], values), marker["textFormat"])
 
 
 QUERIES = tuple(each for name in NAMES for each in asked(name))

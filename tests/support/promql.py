@@ -96,7 +96,7 @@ def _aggregated(node: promql.AggregateExpr, known: Callable[[str], Labels]) -> L
 
 def _combined(node: promql.BinaryExpr, known: Callable[[str], Labels]) -> Labels:
     left, right = _labels(node.lhs, known), _labels(node.rhs, known)
-    if isinstance(node.lhs, promql.NumberLiteral) or isinstance(node.rhs, promql.NumberLiteral):
+    if _is_scalar(node.lhs) or _is_scalar(node.rhs):
         return left | right
     if str(node.op) == "or":
         return left
@@ -111,6 +111,10 @@ def _combined(node: promql.BinaryExpr, known: Callable[[str], Labels]) -> Labels
     _with(right, on, node)
     assert node.modifier is not None
     return on if node.modifier.card == VectorMatchCardinality.OneToOne else left
+
+
+def _is_scalar(node: promql.Expr) -> bool:
+    return isinstance(node, promql.NumberLiteral) or (isinstance(node, promql.Call) and node.func.name == "time")
 
 
 def _with(labels: Labels, needed: Set[str], node: promql.Expr) -> Labels:

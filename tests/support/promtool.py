@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from tests.support.debian_packages import find
 
 STEP_S = 30
 LIMIT_S = 60
@@ -59,12 +59,12 @@ class Promtool:
 
 def find_promtool() -> Promtool:
     """The one of this machine; the test is skipped where there is none, and fails where `SEGUE_REQUIRE` names it."""
-    program = shutil.which("promtool")
+    program = find("promtool")
     if program is None:
         if "promtool" in os.environ.get("SEGUE_REQUIRE", "").split(","):
             pytest.fail("SEGUE_REQUIRE demands promtool; on Debian: apt-get install prometheus")
         pytest.skip("no promtool; on Debian: apt-get install prometheus")
-    return Promtool(program)
+    return Promtool(str(program))
 
 
 def series_name(name: str, labels: Mapping[str, str]) -> str:

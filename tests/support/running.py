@@ -101,8 +101,8 @@ class Running:
         """Nothing of the real user is seen."""
         return {**os.environ, "XDG_STATE_HOME": str(self.home), "NO_COLOR": "1"}
 
-    def start(self, *more: str) -> Running:
-        """Start it and wait until the voice can be spoken with."""
+    def start(self, *more: str, until: str = "ready: ") -> Running:
+        """Start it and wait until the voice can be spoken with, or until it says something else."""
         with self.log.open("w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [*SEGUE, "up", str(self.voices), "--port", str(self.port), "--workers", "1", *more],
@@ -111,7 +111,7 @@ class Running:
                 text=True,
                 env=self.environment,
             )
-        eventually(lambda: "ready: " in self.said() or None, within_s=90, what=f"a ready voice: {self.said()}")
+        eventually(lambda: until in self.said() or None, within_s=90, what=f"{until}: {self.said()}")
         return self
 
     def run(self, *arguments: str, code: int = 0) -> str:

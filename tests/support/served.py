@@ -91,9 +91,16 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(directory: Path, *, part: PreparedPart | None = None, **settings: Any) -> AsyncIterator[Served]:
-    """A server with one voice, `default/narrator`, that speaks at 440 Hz."""
-    sidecar = MiniSidecar(directory)
+async def serving(
+    directory: Path,
+    *,
+    part: PreparedPart | None = None,
+    engine: str = "tone",
+    parts: Mapping[str, PreparedPart] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Served]:
+    """A server with one voice, `default/narrator`, that speaks at 440 Hz; `engine` and `parts` make it another."""
+    sidecar = MiniSidecar(directory, engine=engine)
     served: Served | None = None
     sidecar.start()
     voice = sidecar.voice("narrator")
@@ -117,7 +124,7 @@ async def serving(directory: Path, *, part: PreparedPart | None = None, **settin
     try:
         ready = await _until_ready(directory / "ready.json", process)
         await sidecar.until_joined(int(config["workers"]))
-        handle = await sidecar.offer(voice, {"tone": part or tone_part(HZ)})
+        handle = await sidecar.offer(voice, parts or {"tone": part or tone_part(HZ)})
         sidecar.point(voice, handle)
         async with (
             httpx.AsyncClient(base_url=ready["listen"], timeout=30, limits=httpx.Limits(max_connections=200)) as client,

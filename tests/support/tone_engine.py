@@ -7,20 +7,33 @@ decided by its weights' meta, so that two revisions of one voice can differ:
 `fault`     one of `Fault`, and
 `fault_on`  texts with this in them fail (empty: all of them); `fault_after_s`: seconds of sound before it happens
 `step_s`    how long a step takes, as a sleep
+
+A request may set the option `gain` (0 to 1), and bring recordings: files that hold a frequency as text, which is then
+spoken instead of the voice's own (the mean of several). `880 after FIFO` is measured once somebody writes to that FIFO.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.engine import Device, PreparedPart, PreparedVoice, PrepareOptions, Row, SynthesisRequest, VoiceView
-from segue.errors import TextRejected
+from segue.engine import (
+    Device,
+    PreparedPart,
+    PreparedVoice,
+    PrepareOptions,
+    ReferenceRecording,
+    Row,
+    SynthesisRequest,
+    VoiceView,
+)
+from segue.errors import OptionRejected, TextRejected
 
 RATE_HZ = 24_000
 PIECE_S = 0.1
@@ -97,6 +110,14 @@ class ToneEngine:
         return ToneSynthesizer(voice)
 
 
+@dataclass(frozen=True)
+class MeasuredTone:
+    """What recordings sound like."""
+
+    hz: float
+    size_bytes: int = 8
+
+
 class ToneSynthesizer:
     """One revision."""
 
@@ -111,9 +132,22 @@ class ToneSynthesizer:
         if UNREADABLE in request.text:
             at = request.text.index(UNREADABLE)
             raise TextRejected(f"cannot read {UNREADABLE!r}: remove it", span=(at, at + 1))
+        gain = _gain(request)
+        if request.reference is not None and not isinstance(request.reference, MeasuredTone):
+            raise OptionRejected("no tone", option="reference")
+        hz = request.reference.hz if request.reference is not None else None
         applies = str(self._meta["fault_on"]) in request.text and request.text != "Hello."
         fault = Fault(self._meta["fault"]) if applies else Fault.NONE
-        return ToneRow(request, fault=fault, fault_after_s=float(self._meta["fault_after_s"]))
+        return ToneRow(request, fault=fault, fault_after_s=float(self._meta["fault_after_s"]), gain=gain, hz=hz)
+
+    def reference_key(self, recordings: Sequence[ReferenceRecording]) -> str:
+        return " ".join(each.digest + each.text for each in recordings)
+
+    def measure(self, recordings: Sequence[ReferenceRecording]) -> MeasuredTone:
+        try:
+            return MeasuredTone(float(np.mean([_measured_hz(each.audio.decode()) for each in recordings])))
+        except ValueError:
+            raise OptionRejected(f"{recordings[0].name!r} holds no frequency", option="reference") from None
 
     def step(self, rows: Sequence[Row]) -> None:
         if self._hz is None:
@@ -127,10 +161,31 @@ class ToneSynthesizer:
         self._hz = None
 
 
+def _measured_hz(text: str) -> float:
+    hz, separator, fifo = text.partition(" after ")
+    if separator:
+        Path(fifo).read_bytes()
+    return float(hz)
+
+
+def _gain(request: SynthesisRequest) -> float:
+    for option in request.options:
+        if option != "gain":
+            raise OptionRejected(f"the tone engine has no option {option!r}; it has gain", option=option)
+    gain = request.options.get("gain", 1.0)
+    if isinstance(gain, bool) or not isinstance(gain, int | float) or not 0 <= gain <= 1:
+        raise OptionRejected(f"gain is {gain!r}; expected a number from 0 to 1", option="gain")
+    return float(gain)
+
+
 class ToneRow:
     """One request."""
 
-    def __init__(self, request: SynthesisRequest, *, fault: Fault, fault_after_s: float) -> None:
+    def __init__(
+        self, request: SynthesisRequest, *, fault: Fault, fault_after_s: float, gain: float = 1.0, hz: float | None
+    ) -> None:
+        self._gain = gain
+        self._hz = hz
         self._total = sample_count(request.text, speed=request.speed)
         self._made = 0
         self._ready: list[NDArray[np.float32]] = []
@@ -155,7 +210,8 @@ class ToneRow:
         if self._fault is not Fault.NONE and self._made >= self._fault_at and self._fail(count):
             return
         at = np.arange(self._made, self._made + count) / RATE_HZ
-        self._give((AMPLITUDE * np.sin(2 * np.pi * hz * at)).astype(np.float32))
+        tone = self._gain * AMPLITUDE * np.sin(2 * np.pi * (self._hz or hz) * at)
+        self._give(tone.astype(np.float32))
 
     def take(self) -> NDArray[np.float32]:
         taken = np.concatenate(self._ready) if self._ready else np.zeros(0, np.float32)

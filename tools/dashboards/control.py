@@ -68,6 +68,20 @@ def _now() -> Row:
                 limits=parts.SOME_ARE_NEEDED,
             ),
             figure(
+                title="Pods out of reach",
+                description="Pods that do not answer the leader. They serve, and get no new version.",
+                expr=f"max({series('segue_operator_pods_unreachable', HERE)})",
+                unit=parts.COUNT,
+                limits=parts.NONE_IS_GOOD,
+            ),
+            figure(
+                title="Certificate ends in",
+                description="Of the operator that has the least time left.",
+                expr=f"min({series('segue_operator_certificate_expiry_timestamp_seconds', HERE)}) - time()",
+                unit=parts.SECONDS,
+                limits=parts.Limits(parts.RED, ((7 * 86_400, parts.YELLOW), (14 * 86_400, parts.GREEN))),
+            ),
+            figure(
                 title="Failed API calls",
                 description="Share of calls that were not answered (0), put off (429) or failed (5xx). Normal: 0. "
                 "The operator tries again; while it fails, nothing is let out.",
@@ -98,6 +112,37 @@ def _voices() -> Row:
                 "written yet.",
                 queries=[Query(f"max by (phase) ({series('segue_operator_voices', HERE)})", "{{phase}}")],
                 unit=parts.COUNT,
+            ),
+            lines(
+                title="Taken back, by reason",
+                description="In fifteen minutes. VerificationFailed: refused before anybody heard it. AlertFiring, "
+                "ErrorRateExceeded: listeners did, and it went back by itself.",
+                queries=[
+                    Query(
+                        f"sum by (reason) (increase({series('segue_operator_rollback_reasons_total', HERE)}[15m])) > 0",
+                        "{{reason}}",
+                    )
+                ],
+                unit=parts.COUNT,
+            ),
+            lines(
+                title="Switches",
+                description="Rollouts that flipped every pod, in fifteen minutes.",
+                queries=[Query(f"sum(increase({series('segue_operator_switches_total', HERE)}[15m]))")],
+                unit=parts.COUNT,
+            ),
+            lines(
+                title="In one phase for",
+                description="The ten voices that have been in a phase of their rollout for longest. Verifying may wait "
+                "for an approval or a window, Canary for requests.",
+                queries=[
+                    Query(
+                        "topk(10, time() - max by (voice, phase) "
+                        f"({series('segue_operator_rollout_since_timestamp_seconds', HERE)}))",
+                        "{{voice}} {{phase}}",
+                    )
+                ],
+                unit=parts.SECONDS,
             ),
             lines(
                 title="Who leads",

@@ -79,6 +79,14 @@ def _now() -> Row:
                 limits=parts.NONE_IS_GOOD,
             ),
             figure(
+                title="First certificate to end",
+                description="Time until the first of the pods' certificates ends. Normal: weeks; it is renewed while "
+                "the pod goes on.",
+                expr=f"min({series('segue_sidecar_certificate_expiry_timestamp_seconds', PODS)}) - time()",
+                unit=parts.SECONDS,
+                limits=parts.Limits(parts.RED, ((7 * 86_400, parts.YELLOW), (14 * 86_400, parts.GREEN))),
+            ),
+            figure(
                 title="Unknown handles",
                 description="In an hour: requests under a word that named what the worker does not have. It spoke "
                 "its last known version. Must be 0; anything else is a bug worth reporting.",
@@ -189,6 +197,16 @@ def _sidecars() -> Row:
     return Row(
         "What sidecars bring up",
         [
+            lines(
+                title="Longest in one phase",
+                description="How long the revision that has been in a phase for longest has been in it, over all pods. "
+                "A line that only rises hangs.",
+                queries=[
+                    Query(f"max by (phase) ({series('segue_sidecar_revision_oldest_seconds', PODS)}) > 0", "{{phase}}")
+                ],
+                unit=parts.SECONDS,
+                width=24,
+            ),
             layers(
                 title="Revisions by phase",
                 description="Of all chosen pods. Normal: Ready. Queued for long: no room (see the pool) or its turn "
@@ -314,6 +332,34 @@ def _engines() -> Row:
                 description="By pod.",
                 queries=[Query(total("segue_queue_depth", PODS, by="pod"), "{{pod}}")],
                 unit=parts.COUNT,
+                width=8,
+            ),
+            lines(
+                title="Wait for an engine, p90",
+                description="From the admission of a listener's row until an engine takes it, by pod. It grows before "
+                "anything is refused.",
+                queries=[Query(quantile(0.9, "segue_queue_wait_seconds", PODS, by="pod"), "{{pod}}")],
+                unit=parts.SECONDS,
+                limits=worse_above(0.5, 2),
+                width=8,
+            ),
+            lines(
+                title="CPU of workers",
+                description="Cores that each worker takes, encoding and HTTP included.",
+                queries=[Query(rate("segue_worker_cpu_seconds_total", PODS, by="pod, worker"), "{{pod}} {{worker}}")],
+                unit=parts.COUNT,
+                width=8,
+            ),
+            lines(
+                title="Memory of workers",
+                description="private: heaps, of each worker its own; one that grows without end is a leak. shared: "
+                "mostly the weights, which all workers of a pod have in common.",
+                queries=[
+                    Query(
+                        total("segue_worker_memory_bytes", PODS, by="pod, worker, kind"), "{{pod}} {{worker}} {{kind}}"
+                    )
+                ],
+                unit=parts.BYTES,
                 width=8,
             ),
             lines(

@@ -184,6 +184,11 @@ def marker(*, name: str, expr: str, text: str, colour: str) -> dashboard.Annotat
     )
 
 
+def marker_at(*, name: str, expr: str, text: str, colour: str) -> dashboard.AnnotationQuery:
+    """A mark on all panels at the times that the expression has as values, in Unix milliseconds."""
+    return marker(name=name, expr=expr, text=text, colour=colour).use_value_for_time(True)
+
+
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 

@@ -1,8 +1,9 @@
 """One voice or a few: how each revision of it does, with a mark wherever another revision is heard.
 
-No metric says when a voice changed its revision. The marks are derived from who was heard: first samples by revision,
-which copies for a version under test do not count in, while `segue_requests_total` has them. So a voice that nobody
-speaks with has no marks, and a mark is as late as it takes until requests are seen.
+Sidecars tell since when they speak which revision; that is the mark of a switch. A canary switches nothing, so the
+other marks are derived from who was heard: first samples by revision, in which copies for a version under test do not
+count, while `segue_requests_total` has them. Those are there for voices that somebody speaks with, and as late as it
+takes until requests are seen.
 """
 
 from __future__ import annotations
@@ -18,17 +19,32 @@ from tools.dashboards.parts import (
     layers,
     lines,
     marker,
+    marker_at,
     ranking,
     some_of,
     worse_above,
 )
-from tools.dashboards.promql import FAILED, LIVE, NOW, failed_share, mean, or_zero, quantile, rate, series, share, total
+from tools.dashboards.promql import (
+    FAILED,
+    LIVE,
+    NOW,
+    failed_share,
+    how_many,
+    mean,
+    or_zero,
+    quantile,
+    rate,
+    series,
+    share,
+    total,
+)
 
 CHOSEN = 'voice=~"$voice"'
 OF_NAMESPACE = 'voice=~"$voice_namespace/.*"'
 BY = "voice, revision"
 EACH = "{{voice}} {{revision}}"
 HEARD = "segue_first_audio_seconds_count"
+SPEAKS = "segue_sidecar_speaks_since_timestamp_seconds"
 LOOK_BACK = "2m"
 """Window of the marks: four scrapes. Grafana asks no more than 11,000 points, so beyond two weeks marks are missed."""
 
@@ -57,10 +73,11 @@ def voice() -> Page:
         name="voice",
         title="Voice",
         description="How each revision of a voice does. Revisions are named by their first ten digits, as in "
-        "`kubectl segue get`. Marks on all panels: a revision is heard for the first time in an hour, takes over, is "
-        "not heard any more. They follow from who was heard: without listeners there are none.",
+        "`kubectl segue get`. Marks on all panels: the first pod switches to a revision; a revision is heard for the "
+        "first time in an hour, takes over, is not heard any more. The latter three follow from who was heard: without "
+        "listeners there are none.",
         variables=[VOICE_NAMESPACE, VOICE],
-        rows=[_now(), _heard(), _failures(), _speed(), _ranking()],
+        rows=[_now(), _heard(), _failures(), _speed(), _model(), _ranking()],
         markers=markers(),
     )
 
@@ -68,10 +85,16 @@ def voice() -> Page:
 def markers() -> list[AnnotationQuery]:
     """Where another revision is heard."""
     return [
+        marker_at(name="Switched", expr=switched(), text="{{voice}}: {{revision}} speaks", colour="green"),
         marker(name="Heard first", expr=heard_first(), text="{{voice}}: {{revision}} is heard", colour="blue"),
         marker(name="Takes over", expr=takes_over(), text="{{voice}}: mostly {{revision}} from here", colour="purple"),
         marker(name="Heard no more", expr=heard_no_more(), text="{{voice}}: {{revision}} is gone", colour="orange"),
     ]
+
+
+def switched() -> str:
+    """When the first pod began to speak with a revision, in milliseconds."""
+    return f"1000 * min by ({BY}) ({series(SPEAKS, CHOSEN)} > 0)"
 
 
 def heard_first() -> str:
@@ -149,6 +172,29 @@ def _now() -> Row:
                 unit=parts.SHARE,
                 limits=parts.NEUTRAL,
             ),
+            figure(
+                title="Since the last switch",
+                description="How long the chosen voices have been spoken with what they are spoken with, the latest "
+                "of them.",
+                expr=f"time() - max({series('segue_operator_last_switch_timestamp_seconds', CHOSEN)})",
+                unit=parts.SECONDS,
+                limits=parts.NEUTRAL,
+            ),
+            figure(
+                title="Taken back",
+                description="Versions of the chosen voices that were taken back in a day, refused ones included.",
+                expr=f"sum(increase({series('segue_operator_rollbacks_total', CHOSEN)}[1d]))",
+                unit=parts.COUNT,
+                limits=worse_above(1, 5),
+            ),
+            figure(
+                title="Pods disagree",
+                description="Chosen voices that pods speak with different revisions. Normal: none, but for the "
+                "moment of a switch.",
+                expr=how_many(f"count by (voice) (count by ({BY}) ({series(SPEAKS, CHOSEN)})) > 1"),
+                unit=parts.COUNT,
+                limits=parts.NONE_IS_GOOD,
+            ),
         ],
     )
 
@@ -187,6 +233,17 @@ def _heard() -> Row:
                 description="Share of answers that were made before.",
                 queries=[Query(_cached(by=BY), EACH)],
                 unit=parts.SHARE,
+            ),
+            lines(
+                title="Listeners who came from another voice, and who left for one",
+                description="A second, of those known by a session or `user`; what one worker saw both of. Many who "
+                "leave a new revision do not like it.",
+                queries=[
+                    Query(rate("segue_listeners_joined_total", CHOSEN, LIVE, by=BY), f"{EACH} came"),
+                    Query(rate("segue_listeners_left_total", CHOSEN, LIVE, by=BY), f"{EACH} left"),
+                ],
+                unit=parts.PER_SECOND,
+                width=24,
             ),
         ],
     )
@@ -266,6 +323,78 @@ def _speed() -> Row:
                 queries=[Query(mean(whole, CHOSEN, LIVE, by=BY), EACH)],
                 unit=parts.SECONDS,
                 width=8,
+            ),
+            lines(
+                title="Real-time factor",
+                description="Seconds that engines compute for a second of audio. Below 1: faster than it is heard. A "
+                "new revision above the old one needs more pods.",
+                queries=[
+                    Query(
+                        share(
+                            rate("segue_revision_busy_seconds_total", CHOSEN, LIVE, by=BY),
+                            rate("segue_audio_seconds_total", CHOSEN, LIVE, by=BY),
+                        ),
+                        EACH,
+                    )
+                ],
+                unit=parts.COUNT,
+                limits=worse_above(0.7, 1),
+                width=24,
+            ),
+        ],
+    )
+
+
+def _model() -> Row:
+    def least(name: str) -> Query:
+        return Query(f"min by ({BY}) ({series(name, CHOSEN)})", EACH)
+
+    def off(name: str, what: str) -> Query:
+        return Query(f"max by ({BY}) (abs({series(name, CHOSEN)}))", f"{EACH} {what}")
+
+    return Row(
+        "Model: what probes measured, and how it holds",
+        [
+            lines(
+                title="Similarity to the speaker",
+                description="Cosine to the reference, as the last full probe of each revision found it. Below "
+                "`minSimilarity` it would have been refused. Only of revisions that pods have.",
+                queries=[least("segue_sidecar_probe_similarity")],
+                unit=parts.COUNT,
+                width=8,
+            ),
+            lines(
+                title="Misread phones",
+                description="Of all sentences of the probe, by phone. Not measured for languages that the recogniser "
+                "does not know.",
+                queries=[Query(f"max by ({BY}) ({series('segue_sidecar_probe_text_error_ratio', CHOSEN)})", EACH)],
+                unit=parts.SHARE,
+                width=8,
+            ),
+            lines(
+                title="Naturalness",
+                description="What a scorer said of the probe; nothing where none is set.",
+                queries=[least("segue_sidecar_probe_naturalness")],
+                unit=parts.COUNT,
+                width=8,
+            ),
+            lines(
+                title="Off the revision before",
+                description="How far a revision was from the one before it, when it was probed: loudness in LU, pitch "
+                "in semitones, pace as a share. A first revision has none.",
+                queries=[
+                    off("segue_sidecar_probe_loudness_drift_lu", "loudness"),
+                    off("segue_sidecar_probe_pitch_drift_semitones", "pitch"),
+                    off("segue_sidecar_probe_pace_drift_ratio", "pace"),
+                ],
+                unit=parts.COUNT,
+            ),
+            lines(
+                title="Successes in a row",
+                description="Since the latest error, on the pod that has fewest; copies included. It falls to 0 with "
+                "each failure and when a sidecar begins.",
+                queries=[least("segue_sidecar_consecutive_successes")],
+                unit=parts.COUNT,
             ),
         ],
     )

@@ -6,16 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from tools.images import recipes
 from tools.images.bases import AUTO
-from tools.images.building import OUTPUT, build
+from tools.images.building import OUTPUT, Torch, build
 from tools.images.engines import ENGINES
 from tools.images.errors import ImageError
-from tools.images.recipes import IMAGES
 from tools.images.reports import as_table
 
 EXAMPLES = """\
   make images                                        all three, on python:3.12-slim, or on Debian by debootstrap
   make images ARGS="server --base registry.example.com/debian-python:12"
+  make images ARGS="--engines gpt-sovits"            sidecar and server that speak GPT-SoVITS voices; some gigabytes
   make images ARGS="--refresh"                       with the base of today
   ctr -n k8s.io images import build/images/server.tar        into containerd
   docker load -i build/images/server.tar                     into docker
@@ -33,17 +34,26 @@ def main() -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(IMAGES)}; all unless given")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(recipes.IMAGES)}; all unless given")
     parser.add_argument("--base", default=AUTO, help="an image to build upon, or debootstrap: one that is made here")
     parser.add_argument("--engine", default="auto", choices=("auto", *ENGINES), help="default: the first that works")
     parser.add_argument("--tag", help="default: Segue's version, which is the chart's appVersion")
     parser.add_argument("--source", default="", metavar="URL", help="of the sources, for a label")
+    parser.add_argument(
+        "--engines", default="", choices=[*recipes.ENGINES], help="sidecar and server with this engine's libraries"
+    )
+    parser.add_argument(
+        "--torch", default="", metavar="LINE", help="another torch: 'torch==2.8.0+cpu --hash=sha256:...'"
+    )
+    parser.add_argument("--torch-index", default="", metavar="URL", help="of the index that has it")
     parser.add_argument("--refresh", action="store_true", help="get the base anew")
     parser.add_argument("--out", type=Path, default=OUTPUT, metavar="FOLDER", help=f"default: {OUTPUT}")
     arguments = parser.parse_args()
     try:
         built = build(
-            arguments.images or IMAGES,
+            arguments.images,
+            engines=arguments.engines,
+            torch=Torch(line=arguments.torch, index=arguments.torch_index),
             output=arguments.out,
             base=arguments.base,
             tag=arguments.tag,

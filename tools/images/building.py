@@ -17,7 +17,7 @@ from tools.images.bases import AUTO, Base, Bases
 from tools.images.engines import Engine, Order, choose_engine
 from tools.images.errors import ImageError
 from tools.images.pip_settings import read_settings
-from tools.images.recipes import IMAGES, Recipe, Revision, version
+from tools.images.recipes import ENGINES, IMAGES, Recipe, Revision, version
 from tools.images.reports import BuiltImage, Facts, as_json, count_packages
 from tools.images.running import LoggedRunner, Say
 from tools.images.store import Store
@@ -26,6 +26,22 @@ OUTPUT = Path("build/images")
 SBOM = "/usr/share/segue/sbom.cdx.json"
 
 _ARCHIVE, _SBOM, _FACTS = "image.tar", "sbom.cdx.json", "facts.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Torch:
+    """Another torch than the locked one.
+
+    Attributes
+    ----------
+    line
+        As in a lock file: `torch==2.8.0+cpu --hash=sha256:…`; empty: the locked one.
+    index
+        URL of the index that has it, where pip's settings name none.
+    """
+
+    line: str = ""
+    index: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +54,12 @@ class Wish:
     tag: str
     source: str
     engine: str
+    torch: Torch = Torch()
 
     @property
     def reference(self) -> str:
         """As the chart names it."""
-        return f"{self.recipe.repository}:{self.tag}"
+        return f"{self.recipe.repository}:{self.tag}{self.recipe.suffix}"
 
     @property
     def name(self) -> str:
@@ -58,7 +75,14 @@ class Wish:
             "REVISION": self.revision.name,
             "SOURCE": self.source,
             "SOURCE_DATE_EPOCH": str(self.revision.time),
+            **self._engines,
         }
+
+    @property
+    def _engines(self) -> dict[str, str]:
+        if not self.recipe.engines:
+            return {}
+        return {"ENGINES": self.recipe.engines, "TORCH": self.torch.line, "TORCH_INDEX": self.torch.index}
 
     @property
     def key(self) -> str:
@@ -68,8 +92,10 @@ class Wish:
 
 
 def build(
-    images: Sequence[str] = IMAGES,
+    images: Sequence[str] = (),
     *,
+    engines: str = "",
+    torch: Torch | None = None,
     output: Path = OUTPUT,
     base: str = AUTO,
     tag: str | None = None,
@@ -84,7 +110,11 @@ def build(
     Parameters
     ----------
     images
-        Of `IMAGES`.
+        Of `IMAGES`; all that there are of these engines unless given.
+    engines
+        Of `ENGINES`: images with that engine's libraries, their tags ending in its name.
+    torch
+        Another torch for them.
     output
         Gets `NAME.tar`, `NAME.cdx.json`, `NAME.log` and `report.json`.
     base
@@ -106,17 +136,19 @@ def build(
     ImageError
         Something is missing or failed; the message says what to do.
     """
-    if unknown := [name for name in images if name not in IMAGES]:
-        raise ImageError(f"there is no image {unknown[0]}; there are {', '.join(IMAGES)}")
+    there_are = ENGINES.get(engines, ()) if engines else IMAGES
+    if unknown := [name for name in images if name not in there_are]:
+        with_engine = f" with the engine {engines}" if engines else ""
+        raise ImageError(f"there is no image {unknown[0]}{with_engine}; there are {', '.join(there_are) or 'none'}")
     store = store or Store()
     with store.alone(say):
         chosen = choose_engine(engine, storage=store.storage)
         found = Bases(engine=chosen, store=store, say=say, refresh=refresh).find(base)
         workshop = Workshop(engine=chosen, store=store, output=output, say=say)
         built = {}
-        for recipe in (Recipe(name=name) for name in images):
+        for recipe in (Recipe(name=name, engines=engines) for name in images or there_are):
             revision = Revision.of(recipe)
-            built[recipe.name] = workshop.obtain(
+            built[recipe.label] = workshop.obtain(
                 Wish(
                     recipe=recipe,
                     revision=revision,
@@ -124,6 +156,7 @@ def build(
                     tag=tag or version(),
                     source=source,
                     engine=chosen.name,
+                    torch=torch or Torch(),
                 )
             )
     (output / "report.json").write_text(as_json(built), encoding="utf-8")
@@ -141,7 +174,7 @@ class Workshop:
 
     def obtain(self, wish: Wish) -> BuiltImage:
         """The image, built unless an earlier build of the same inputs is there."""
-        name = wish.recipe.name
+        name = wish.recipe.label
         self.output.mkdir(parents=True, exist_ok=True)
         folder = self.store.built(name, wish.key)
         if cached := folder.exists():
@@ -159,7 +192,7 @@ class Workshop:
 
     def _make(self, wish: Wish, folder: Path) -> None:
         """Fill a folder of the cache."""
-        started, name, archive = time.monotonic(), wish.recipe.name, folder / _ARCHIVE
+        started, name, archive = time.monotonic(), wish.recipe.label, folder / _ARCHIVE
         self.say(f"{name}: {self.engine.name} builds it upon {wish.base.name}")
         with tempfile.TemporaryDirectory() as lent:
             runner = LoggedRunner(label=name, log=self.output / f"{name}.log", say=self.say)
@@ -189,7 +222,7 @@ def _look_at(archive: Path, wish: Wish, *, seconds: float) -> tuple[Facts, str]:
     sbom = read_file(archive, SBOM).decode()
     packages = count_packages(sbom)
     facts = Facts(
-        name=wish.recipe.name,
+        name=wish.recipe.label,
         reference=wish.reference,
         digest=contents.digest,
         base=wish.base.name,

@@ -15,6 +15,8 @@ from pathlib import Path
 from segue import __version__
 
 IMAGES = ("operator", "sidecar", "server")
+ENGINES = {"gpt-sovits": ("sidecar", "server")}
+"""Engines whose libraries are in images of their own, and which images those are."""
 ROOT = Path(__file__).parents[2]
 
 _COPY = re.compile(r"^COPY (?!--from)(.+)$", re.MULTILINE)
@@ -29,12 +31,25 @@ class Recipe:
     ----------
     name
         Of the process, and of the folder with its Dockerfile.
+    engines
+        Of `ENGINES`: the image that has this one as well. Empty: the one without.
     root
         The checkout, which is the build's context.
     """
 
     name: str
+    engines: str = ""
     root: Path = ROOT
+
+    @property
+    def suffix(self) -> str:
+        """Of its tag and its files."""
+        return f"-{self.engines}" if self.engines else ""
+
+    @property
+    def label(self) -> str:
+        """What its files are called."""
+        return f"{self.name}{self.suffix}"
 
     @property
     def repository(self) -> str:

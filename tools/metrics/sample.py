@@ -155,11 +155,15 @@ def _add_voice(books: Books) -> None:
     namespace, _, name = VOICE.partition("/")
     voice = books.new_voice(VoiceName(namespace, name), uid="uid")
     voice.say(Said(active=REVISION))
-    source = FileSource(uri="file:///w", sha256="0" * 64)
+    request = RevisionRequest(engine="demo", weights={"prosody": FileSource(uri="file:///w", sha256="0" * 64)})
+    on_the_way = "b" * 64
+    voice.revisions[on_the_way] = RevisionEntry(
+        voice=voice.name, revision=on_the_way, request=request, phase=RevisionPhase.FETCHING, since_ns=1
+    )
     voice.revisions[REVISION] = RevisionEntry(
         voice=voice.name,
         revision=REVISION,
-        request=RevisionRequest(engine="demo", weights={"prosody": source}),
+        request=request,
         phase=RevisionPhase.READY,
         full=ProbeReport(
             key="key",

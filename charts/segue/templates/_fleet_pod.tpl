@@ -54,7 +54,7 @@ claims: [{name: gpu}]
 {{- $sidecar := .fleet.sidecar -}}
 {{- $looks := div (add $sidecar.startupSeconds 1) 2 -}}
 - name: sidecar
-  image: {{ include "segue.image" (dict "root" .root "image" $sidecar.image) }}
+  image: {{ include "segue.image" (dict "root" .root "image" $sidecar.image "variant" .fleet.imageVariant) }}
   imagePullPolicy: {{ $sidecar.image.pullPolicy }}
   command: [python, -m, segue_sidecar, --config, /config/sidecar.yaml, --log-format, json]
   restartPolicy: Always
@@ -114,7 +114,7 @@ claims: [{name: gpu}]
 {{- define "segue.fleet.server" -}}
 {{- $server := .fleet.server -}}
 - name: server
-  image: {{ include "segue.image" (dict "root" .root "image" $server.image) }}
+  image: {{ include "segue.image" (dict "root" .root "image" $server.image "variant" .fleet.imageVariant) }}
   imagePullPolicy: {{ $server.image.pullPolicy }}
   command: [python, -m, segue_server, --config, /config/server.yaml, --log-format, json]
   env:

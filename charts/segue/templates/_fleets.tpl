@@ -111,11 +111,15 @@ out then would take it back to one pod. So the number of that moment stays, unti
 {{- ternary (include "segue.bytes" .fleet.sharedModels.memory) "0" (gt (len .fleet.sharedModels.engines) 0) -}}
 {{- end -}}
 
-{{/* The fetched files, two that are just coming, and shared models, which are kept beside them. */}}
+{{/*
+The fetched files, and two that are just coming; the prepared parts, and one that is being written; shared models, which
+are kept beside them.
+*/}}
 {{- define "segue.fleet.cacheLimit" -}}
-{{- $largest := include "segue.bytes" .fleet.sidecar.largestFile | int64 -}}
-{{- $models := include "segue.fleet.modelBytes" . | int64 -}}
-{{- include "segue.mebibytes" (add (include "segue.bytes" .fleet.sidecar.cacheSize | int64) (mul 2 $largest) $models) -}}
+{{- $sidecar := .fleet.sidecar -}}
+{{- $largest := include "segue.bytes" $sidecar.largestFile | int64 -}}
+{{- $kept := add (include "segue.bytes" $sidecar.cacheSize | int64) (include "segue.bytes" $sidecar.preparedSize | int64) -}}
+{{- include "segue.mebibytes" (add $kept (mul 3 $largest) (include "segue.fleet.modelBytes" . | int64)) -}}
 {{- end -}}
 
 {{/* What arenas may take: the budget of voices, and the shared models. */}}
@@ -162,6 +166,7 @@ reads), and 512Mi for the process and its children.
   "desiredDirectory" "/desired"
   "pool" (dict "budgetBytes" (include "segue.fleet.poolBudget" .))
   "limits" (dict "fileBytes" $sidecar.largestFile "cacheBytes" $sidecar.cacheSize)
+  "tiers" (dict "diskBytes" $sidecar.preparedSize "waitS" (dig "timeouts" "coldStartS" 5 $fleet.server.config))
 -}}
 {{- range $key := list "sources" "trustedKeys" "engines" -}}
 {{- with get $fleet $key }}{{ $_ := set $config $key . }}{{ end -}}

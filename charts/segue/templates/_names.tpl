@@ -66,11 +66,11 @@ app.kubernetes.io/component: operator
 app.kubernetes.io/component: fleet
 {{- end -}}
 
-{{/* Takes {root, image}. */}}
+{{/* Takes {root, image} and, for images that come with engines, {variant}: a suffix of the chart's own tag. */}}
 {{- define "segue.image" -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" .image.repository .image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) -}}
+{{- printf "%s:%s" .image.repository (default (printf "%s%s" .root.Chart.AppVersion (empty .variant | ternary "" (printf "-%s" .variant))) .image.tag) -}}
 {{- end -}}
 {{- end -}}

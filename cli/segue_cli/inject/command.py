@@ -50,6 +50,7 @@ def inject(
     budget: Annotated[str, typer.Option(help="Memory for weights.")] = "1Gi",
     largest_file: Annotated[str, typer.Option(help="The largest file that may be fetched.")] = "512Mi",
     cache: Annotated[str, typer.Option(help="Disk for fetched files.")] = "20Gi",
+    prepared: Annotated[str, typer.Option(help="Disk for prepared parts of voices that are not hot.")] = "10Gi",
     device_class: Annotated[str, typer.Option(help="What the operator calls the server's kind of device.")] = "cpu",
     socket_dir: Annotated[str, typer.Option(help="socketDir of the server's configuration.")] = SOCKET_DIRECTORY,
 ) -> None:
@@ -68,6 +69,7 @@ def inject(
         budget_bytes=parse_bytes(budget),
         largest_file_bytes=parse_bytes(largest_file),
         cache_bytes=parse_bytes(cache),
+        prepared_bytes=parse_bytes(prepared),
         sources=tuple(source or ()),
         trusted_keys=tuple(trust or ()),
     )

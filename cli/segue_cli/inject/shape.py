@@ -25,6 +25,9 @@ STARTUP_S = 1800
 OWN_BYTES = 512 << 20
 """Of the sidecar's process and its children, beside weights."""
 
+COLD_START_S = 5
+"""How long the server has requests wait for a cold voice, unless it is told otherwise."""
+
 _MIB = 1 << 20
 _FIELDS = {"SEGUE_POD_UID": "uid", "SEGUE_POD_NAME": "name", "SEGUE_POD_NAMESPACE": "namespace"}
 
@@ -39,8 +42,8 @@ class SidecarPlan:
         Name of the Deployment; the ConfigMap with the configuration is called after it.
     server_uid
         Whose workers may connect.
-    budget_bytes, largest_file_bytes, cache_bytes
-        Memory for weights; the largest file that may be fetched; disk for fetched files.
+    budget_bytes, largest_file_bytes, cache_bytes, prepared_bytes
+        Memory for weights; the largest file that may be fetched; disk for fetched files, and for prepared parts.
     """
 
     fleet: str
@@ -51,6 +54,7 @@ class SidecarPlan:
     budget_bytes: int
     largest_file_bytes: int
     cache_bytes: int
+    prepared_bytes: int
     sources: Sequence[str] = ()
     trusted_keys: Sequence[str] = ()
     workload: str = ""
@@ -119,7 +123,7 @@ def volumes(plan: SidecarPlan) -> list[Body]:
     """All volumes of the sidecar."""
     shards = [{"configMap": {"name": config_map_name(plan.fleet, index), "optional": True}} for index in range(SHARDS)]
     config = {"name": plan.config_map, "items": [{"key": "sidecar.yaml", "path": "sidecar.yaml"}]}
-    cache = _mebibytes(plan.cache_bytes + 2 * plan.largest_file_bytes)
+    cache = _mebibytes(plan.cache_bytes + plan.prepared_bytes + 3 * plan.largest_file_bytes)
     return [
         {"name": "segue-sidecar-config", "configMap": config},
         {"name": "segue-tls", "secret": {"secretName": plan.tls_secret, "defaultMode": 0o440}},
@@ -145,6 +149,7 @@ def config(plan: SidecarPlan) -> Body:
         "desiredDirectory": "/desired",
         "pool": {"budgetBytes": plan.budget_bytes},
         "limits": {"fileBytes": plan.largest_file_bytes, "cacheBytes": plan.cache_bytes},
+        "tiers": {"diskBytes": plan.prepared_bytes, "waitS": COLD_START_S},
     }
     if plan.sources:
         written["sources"] = [{"uriPrefixes": list(plan.sources)}]

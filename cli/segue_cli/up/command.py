@@ -33,6 +33,9 @@ def up(
     ] = None,
     keys: Annotated[Path | None, typer.Option(help="API keys file; without it everybody may speak.")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="Another name of a voice, NAME=VOICE; repeatable.")] = None,
+    references: Annotated[
+        list[Path] | None, typer.Option(help="Folder whose recordings requests may name; repeatable.")
+    ] = None,
     allow: Annotated[
         list[str] | None, typer.Option(help="Folder or URI prefix that voices may read beside VOICES; repeatable.")
     ] = None,
@@ -72,6 +75,7 @@ def up(
         models=models,
         keys_file=keys,
         aliases=dict(_alias(each) for each in alias or ()),
+        references=tuple(_references(each) for each in references or ()),
         allow=tuple(_prefix(each) for each in allow or ()),
         trusted_keys=tuple(trust or ()),
         status_port=status_port,
@@ -90,6 +94,12 @@ def _folder(voices: Path) -> Path:
     if not voices.is_dir():
         raise NoVoices(f"{voices} is not a folder; name the folder that holds it: {voices.parent}")
     return voices.resolve()
+
+
+def _references(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise NoVoices(f"{folder} is not a folder; name one that holds recordings")
+    return folder.resolve()
 
 
 def _prometheus(url: str | None, token_file: Path | None) -> PrometheusAccess | None:

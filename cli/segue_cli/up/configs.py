@@ -88,6 +88,7 @@ class Plan:
     workers: int | None = None
     keys_file: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    references: Sequence[Path] = ()
     allow: Sequence[str] = ()
     trusted_keys: Sequence[str] = ()
     log_format: Literal["auto", "text", "json"] = "text"
@@ -190,6 +191,7 @@ def _server(plan: Plan) -> dict[str, Any]:
         "socketDir": str(plan.layout.handoff),
         "readyFile": str(ready_file(plan.layout, "server")),
         "aliases": dict(plan.aliases),
+        "references": {"roots": [{"path": str(folder)} for folder in plan.references]},
     }
     if plan.workers is not None:
         config["workers"] = plan.workers

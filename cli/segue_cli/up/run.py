@@ -51,6 +51,7 @@ class Wishes:
     allow: Sequence[str]
     trusted_keys: Sequence[str]
     status_port: int
+    references: Sequence[Path] = ()
     hooks: Hooks | None = None
     prometheus: PrometheusAccess | None = None
     console: bool = True
@@ -98,6 +99,7 @@ def _plan(wishes: Wishes, layout: Layout) -> Plan:
         workers=wishes.workers,
         keys_file=wishes.keys_file,
         aliases=wishes.aliases,
+        references=wishes.references,
         allow=wishes.allow,
         trusted_keys=wishes.trusted_keys,
         hooks=_hooks(wishes.hooks) if wishes.hooks is not None else None,

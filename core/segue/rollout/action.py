@@ -19,10 +19,17 @@ from segue.wire import CanaryMode, Consistency, Expected, ProbeKind, ProbeTerms,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnsureRevision:
-    """Have the revision resident as a shadow (`PUT …/revisions/{rev}`). `pods` are uids, here and below."""
+    """Have the revision resident as a shadow (`PUT …/revisions/{rev}`). `pods` are uids, here and below.
+
+    Attributes
+    ----------
+    resident
+        False: known is enough, its first request loads it.
+    """
 
     pods: tuple[str, ...]
     source: RevisionSource
+    resident: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

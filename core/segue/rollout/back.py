@@ -13,14 +13,14 @@ from typing import assert_never
 from segue.model.revision import short
 from segue.model.status import FAILURES_KEPT, FailedRevision, Phase, RevisionSource, Status
 from segue.rollout.action import Command, Event
-from segue.rollout.commands import Word, ensure, point
+from segue.rollout.commands import Word, ensure, point, redirect
 from segue.rollout.evidence import Trip, find_trip
 from segue.rollout.needs import settled_at
 from segue.rollout.snapshot import Alert, PodView, Verdict
 from segue.rollout.step import Step, enter, handled, note, withdrawal
 from segue.rollout.terms import failure_key
 from segue.rollout.tokens import rollback_token
-from segue.rollout.view import View
+from segue.rollout.view import View, is_redirectable
 
 
 def go_back(
@@ -77,8 +77,10 @@ def back_commands(view: View, *, bad: str, good: RevisionSource | None) -> tuple
         return ()
     affected = [pod for pod in view.pods if needs_way_back(pod, bad=bad, good=good.revision)]
     able = [pod for pod in affected if pod.has_ready(good.revision)]
-    lost = [pod for pod in affected if not pod.has_ready(good.revision)]
-    return (*point(view, able, Word(active=good.revision), withdrawn=bad), *ensure(lost, good))
+    asleep = [pod for pod in affected if is_redirectable(view, pod)]
+    lost = [pod for pod in affected if not pod.has_ready(good.revision) and pod not in asleep]
+    redirected = redirect(view, asleep, good, withdrawn=bad)
+    return (*point(view, able, Word(active=good.revision), withdrawn=bad), *redirected, *ensure(lost, good))
 
 
 def needs_way_back(pod: PodView, *, bad: str, good: str) -> bool:

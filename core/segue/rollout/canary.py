@@ -14,7 +14,7 @@ from segue.model.spec import Canary, CanaryMode, InsufficientTraffic
 from segue.model.status import Phase
 from segue.rollout.action import Command
 from segue.rollout.back import by_alert, by_person, by_self_revert, by_withdrawal, fail, go_back, guard
-from segue.rollout.commands import Word, mode_of, point, weight_of
+from segue.rollout.commands import Word, ensure, mode_of, point, weight_of
 from segue.rollout.evidence import CanaryEvidence, canary_evidence, canary_fails, canary_passes, is_known
 from segue.rollout.letting_out import commit_flip
 from segue.rollout.proof import is_proven
@@ -84,8 +84,22 @@ def _listeners(view: View) -> tuple[PodView, ...]:
     """Pods that can take part: the cohort, as far as it serves stable and the candidate is proven there."""
     pods = commandable(cohort(view, view.rollout.started_at))
     return tuple(
-        pod for pod in pods if pod.pointer.active == view.stable_revision and is_proven(view, pod, view.target)
+        pod
+        for pod in pods
+        if pod.pointer.active == view.stable_revision
+        and pod.has_ready(view.stable_revision)
+        and is_proven(view, pod, view.target)
     )
+
+
+def _woken(view: View) -> tuple[Command, ...]:
+    """A canary needs both at hand: where the voice slept, the stable revision is brought up beside the candidate."""
+    asleep = [
+        pod
+        for pod in commandable(cohort(view, view.rollout.started_at))
+        if (held := pod.revisions.get(view.stable_revision or "")) is not None and held.rests
+    ]
+    return ensure(asleep, view.stable) if view.stable is not None else ()
 
 
 def _candidate_lost(view: View) -> Step | None:
@@ -104,7 +118,7 @@ def _word(view: View) -> tuple[Command, ...]:
     """The word of this step, where it is not said yet."""
     mode, weight = mode_of(_policy(view).mode), weight_of(_share(view))
     word = Word(active=view.stable_revision, candidate=view.target, mode=mode, weight=weight)
-    return point(view, [pod for pod in _listeners(view) if not word.is_on(pod)], word)
+    return (*_woken(view), *point(view, [pod for pod in _listeners(view) if not word.is_on(pod)], word))
 
 
 def _fails(view: View, evidence: CanaryEvidence) -> Step | None:

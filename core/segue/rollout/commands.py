@@ -44,9 +44,19 @@ def uids(pods: Iterable[PodView]) -> tuple[str, ...]:
 
 
 def ensure(pods: Iterable[PodView], source: RevisionSource) -> tuple[Command, ...]:
-    """Load the revision where it is not loaded, loading, given up, or still being let go."""
-    lacking = [pod for pod in pods if source.revision not in pod.revisions]
+    """Load the revision where it is not loaded, loading, given up or still being let go; where it rests, wake it."""
+    lacking = [pod for pod in pods if not _has_or_loads(pod, source.revision)]
     return (EnsureRevision(pods=uids(lacking), source=source),) if lacking else ()
+
+
+def redirect(
+    view: View, pods: Sequence[PodView], source: RevisionSource, *, withdrawn: str | None = None
+) -> tuple[Command, ...]:
+    """Change whom the next request brings up on pods where nobody hears the voice: tell of it, then point at it."""
+    lacking = uids(pod for pod in pods if source.revision not in pod.revisions)
+    known = [pod for pod in pods if (loaded := pod.revisions.get(source.revision)) is not None and loaded.rests]
+    tell = (EnsureRevision(pods=lacking, source=source, resident=False),) if lacking else ()
+    return (*tell, *point(view, known, Word(active=source.revision), withdrawn=withdrawn))
 
 
 def drop(pods: Iterable[PodView], revision: str) -> tuple[Command, ...]:
@@ -170,6 +180,11 @@ def mode_of(mode: SpecCanaryMode) -> CanaryMode:
 def consistency_of(consistency: SpecConsistency) -> Consistency:
     """The wire's name for the spec's."""
     return Consistency(consistency.value)
+
+
+def _has_or_loads(pod: PodView, revision: str) -> bool:
+    loaded = pod.revisions.get(revision)
+    return loaded is not None and not loaded.rests
 
 
 def _can_drop(pod: PodView, revision: str) -> bool:

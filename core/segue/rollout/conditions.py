@@ -60,7 +60,14 @@ def _ready(view: View, status: Status) -> _Said:
         return "Ready", _FALSE, "RolledBack", status.message
     if status.pods.updated == 0:
         return "Ready", _FALSE, "NotServed", f"no pod in reach serves {short(status.active_revision)}"
-    return "Ready", _TRUE, "Serving", f"{status.pods.summary} pods serve {short(status.active_revision)}"
+    text = f"{status.pods.summary} pods serve {short(status.active_revision)}{_asleep(view, status)}"
+    return "Ready", _TRUE, "Serving", text
+
+
+def _asleep(view: View, status: Status) -> str:
+    """How many of them would bring it up first; the reason stays the same, or each nap would be a write."""
+    resting = sum(pod.sleeps and pod.pointer.active == status.active_revision for pod in view.pods)
+    return f"; {resting} of them bring it up when somebody asks" if resting else ""
 
 
 def _reconciling(view: View, status: Status) -> _Said:

@@ -11,18 +11,19 @@ from dataclasses import replace
 from datetime import timedelta
 
 from segue.model.revision import short
-from segue.model.status import FailedRevision, Phase, RolloutStatus
+from segue.model.status import FailedRevision, HistoryEntry, Phase, RolloutStatus
 from segue.model.window import is_open, next_opening
-from segue.rollout.action import Command
+from segue.rollout.action import Command, EnsureRevision
 from segue.rollout.back import doubt, go_back, guard, nothing_to_go_back_to
-from segue.rollout.commands import Word, confirm, drop, lead_to, point
+from segue.rollout.commands import Word, confirm, drop, lead_to, point, redirect, uids
 from segue.rollout.proof import new_records, served_claim
-from segue.rollout.snapshot import PodView
+from segue.rollout.snapshot import PodView, RevisionView
 from segue.rollout.spread import reachable
 from segue.rollout.step import Step, enter, handled, note
 from segue.rollout.terms import failure_key
 from segue.rollout.tokens import retry_token, rollback_token
-from segue.rollout.view import View, is_resident
+from segue.rollout.view import View, is_redirectable, is_resident
+from segue.wire import Tier
 
 LOOK_AGAIN = timedelta(seconds=60)
 FOLLOWING = timedelta(seconds=2)
@@ -36,7 +37,7 @@ def idle(view: View) -> Step:
         return back
     step = _record(view) or _begin(view) or _steady(view)
     step = step.also(_tidy(view))
-    return replace(step, again_in=FOLLOWING) if _behind(view) else step
+    return replace(step, again_in=FOLLOWING) if _behind(view) or _asleep_behind(view) else step
 
 
 def _back_by_person(view: View) -> Step | None:
@@ -114,7 +115,7 @@ def _dirty(view: View) -> PodView | None:
     revision = view.wanted.revision
     for pod in view.pods:
         lingering = pod.revisions.get(revision)
-        if lingering is not None and not lingering.ready:
+        if lingering is not None and not lingering.ready and not lingering.rests:
             return pod
         if pod.withdrawn == revision or (pod.self_reverted and pod.self_reverted.from_revision == revision):
             return pod
@@ -165,7 +166,29 @@ def _follow(view: View) -> tuple[Command, ...]:
     if stable is None:
         return ()
     led = lead_to(view, _behind(view), stable, watch=None, previous=None)
-    return (*led, *confirm(pod for pod in view.pods if pod.pointer.active == stable.revision))
+    watched = confirm(pod for pod in view.pods if pod.pointer.active == stable.revision)
+    return (*led, *redirect(view, _asleep_behind(view), stable), *watched, *_move(view, stable))
+
+
+def _asleep_behind(view: View) -> Sequence[PodView]:
+    """Pods whose next request would bring up something else than the stable revision, or nothing."""
+    word = Word(active=view.stable_revision)
+    return [pod for pod in reachable(view.pods) if is_redirectable(view, pod) and not word.is_on(pod)]
+
+
+def _move(view: View, stable: HistoryEntry) -> tuple[Command, ...]:
+    """Pods that keep the voice in another tier than the spec says: that makes no revision, so no rollout tells them."""
+    tier = Tier(view.spec.residency.tier.value)
+    moved = [
+        pod
+        for pod in view.pods
+        if (held := pod.revisions.get(stable.revision)) is not None and _lives_elsewhere(held, tier)
+    ]
+    return (EnsureRevision(pods=uids(moved), source=stable, resident=tier is Tier.HOT),) if moved else ()
+
+
+def _lives_elsewhere(held: RevisionView, tier: Tier) -> bool:
+    return held.tier is not None and (held.tier is not tier or (tier is Tier.HOT and held.rests))
 
 
 def _behind(view: View) -> Sequence[PodView]:

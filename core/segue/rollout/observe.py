@@ -196,6 +196,7 @@ def _revision(state: RevisionState) -> RevisionView:
         message=state.message,
         fraction=state.progress.fraction,
         report=state.report,
+        tier=state.tier,
     )
 
 

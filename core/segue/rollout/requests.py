@@ -28,8 +28,13 @@ from segue.wire import (
 )
 
 
-def revision_request(source: RevisionSource, spec: VoiceSpec) -> RevisionRequest:
+def revision_request(source: RevisionSource, spec: VoiceSpec, *, resident: bool = True) -> RevisionRequest:
     """Body of `PUT …/revisions/{rev}`.
+
+    Parameters
+    ----------
+    resident
+        False: known is enough, its first request loads it.
 
     Raises
     ------
@@ -54,6 +59,7 @@ def revision_request(source: RevisionSource, spec: VoiceSpec) -> RevisionRequest
         ),
         signature=SignatureDemand(required=spec.verification.signature.required, uri=spec.verification.signature.uri),
         tier=Tier(spec.residency.tier.value),
+        resident=resident,
     )
 
 

@@ -14,6 +14,7 @@ from segue.rollout.action import Action
 from segue.rollout.conditions import derive
 from segue.rollout.progress import wind_clock
 from segue.rollout.proof import Proof
+from segue.rollout.snapshot import PodView
 from segue.rollout.spread import survey
 from segue.rollout.step import SOON, Step
 from segue.rollout.tokens import use_up
@@ -52,13 +53,18 @@ def _complete(view: View, step: Step) -> Status:
 
 
 def _count(view: View, status: Status) -> PodCounts:
-    present = [pod for pod in view.snapshot.pods if not pod.terminating and is_resident(view, pod)]
+    present = [pod for pod in view.snapshot.pods if not pod.terminating and _knows(view, pod)]
     serving = [pod for pod in present if pod.in_reach and pod.pointer.active == status.active_revision is not None]
     counts = {"total": len(present), "ready": sum(pod.ready and pod.in_reach for pod in present)}
     counts |= {"updated": len(serving), **_target_counts(view, status)}
     same = view.status.pods.model_dump(include=set(counts)) == counts
     at = view.status.pods.at if same and view.status.pods.at else view.now
     return PodCounts(**counts, summary=f"{len(serving)}/{len(present)}", at=at)
+
+
+def _knows(view: View, pod: PodView) -> bool:
+    """Whether somebody who asks this pod for the voice is, or will be, served."""
+    return is_resident(view, pod) or pod.pointer.active is not None
 
 
 def _target_counts(view: View, status: Status) -> dict[str, int]:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from segue.model.status import Status
 from segue.model.voice import VoiceModel
-from segue.wire import CanaryMode, ProbeReport, RevisionPhase
+from segue.wire import RESTING, CanaryMode, ProbeReport, RevisionPhase, Tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,12 @@ class RevisionView:
     message: str = ""
     fraction: float = 0.0
     report: ProbeReport | None = None
+    tier: Tier | None = None
+
+    @property
+    def rests(self) -> bool:
+        """Whether the pod knows it and does not have it ready: a request for the voice, or a command, brings it up."""
+        return self.phase in RESTING
 
     @property
     def ready(self) -> bool:
@@ -136,6 +142,11 @@ class PodView:
     self_reverted: SelfRevertView | None = None
     withdrawn: str | None = None
     windows: Windows | None = None
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether nobody has the voice ready here, and nobody loads it: a request would bring it up first."""
+        return all(each.rests or each.phase is RevisionPhase.RETIRING for each in self.revisions.values())
 
     def has_ready(self, revision: str | None) -> bool:
         """Whether a word on this pod may name the revision."""

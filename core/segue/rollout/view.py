@@ -121,10 +121,14 @@ def cohort(view: View, started_at: datetime) -> tuple[PodView, ...]:
 
 
 def is_resident(view: View, pod: PodView) -> bool:
-    """Whether the voice lives on the pod. Hot voices live on all; others where somebody has asked for them."""
-    if view.spec.residency.tier is Tier.HOT:
-        return True
-    return pod.pointer.active is not None or any(each.ready for each in pod.revisions.values())
+    """Whether the voice lives on the pod. Hot voices live on all; others where somebody has asked for them lately."""
+    return view.spec.residency.tier is Tier.HOT or not pod.sleeps
+
+
+def is_redirectable(view: View, pod: PodView) -> bool:
+    """Whether another revision can be made active by saying so: the next request loads it, nobody hears the voice."""
+    undisturbed = pod.pointer.candidate is None and pod.watching is None and pod.armed is None
+    return not is_resident(view, pod) and undisturbed
 
 
 def wave_sizes(view: View, total: int) -> tuple[int, ...]:

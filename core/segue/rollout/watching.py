@@ -113,7 +113,8 @@ def _quiet(view: View, requests: int) -> Step:
 
 
 def _top_up(view: View, few: str, *, missing: int) -> Step:
-    serving = tuple(pod for pod in commandable(view.pods) if pod.pointer.active == view.target)
+    at_hand = (pod for pod in commandable(view.pods) if pod.has_ready(view.target))
+    serving = tuple(pod for pod in at_hand if pod.pointer.active == view.target)
     found = top_up(view, serving, "watch", missing=missing)
     match found.phase:
         case ProbePhase.PASSED:

@@ -5,13 +5,26 @@ Separate from the engine because tests give phones directly, and from the front 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from segue_engines.gpt_sovits.spoken import Spoken
 from segue_engines.gpt_sovits.text import Cut, Piece, TextFrontEnd, Tongue
 from segue_engines.gpt_sovits.text.bert import CharacterFeatures, phone_features
+from segue_engines.gpt_sovits.text.mandarin.g2pw import G2pw
 
 _AUTO: Final = "auto"
+
+
+def reader_with(*, g2pw: Path) -> PieceReader:
+    """A reader that asks G2PW how hanzi are read.
+
+    Raises
+    ------
+    SegueError
+        A file of it is missing, or onnxruntime.
+    """
+    return PieceReader(texts=TextFrontEnd(polyphones=G2pw(g2pw)))
 
 
 class PieceReader:

@@ -14,6 +14,7 @@ from segue.errors import InvalidVoiceModel, OptionRejected
 from segue_engines.gpt_sovits.row import INTERVAL_S, Delivery
 from segue_engines.gpt_sovits.sampling import Sampling
 from segue_engines.gpt_sovits.sovits.packing import DecoderDtype
+from segue_engines.gpt_sovits.t2s.linear import multiplies_bfloat16
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
 from segue_engines.gpt_sovits.text import Cut
 
@@ -26,6 +27,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "speed": (_SLOWEST, _FASTEST),
     "fragment_interval": (0.0, 3.0),  # the server takes four seconds of silence for a voice that failed
 }
+_AUTO: Final = "auto"
 _WHOLE: Final = frozenset({"top_k"})
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "decode": ("chunks", "whole"),
@@ -33,7 +35,7 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The first where nothing is said."""
 _VOICE_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "dtype": tuple(T2SDtype),
+    "dtype": (*T2SDtype, _AUTO),
     "decoder_dtype": tuple(DecoderDtype),
 }
 _VOICE_ONLY: Final = (*_VOICE_WORDS, "language")
@@ -66,8 +68,11 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def dtype_of(options: Mapping[str, Any]) -> T2SDtype:
-    """How the T2S matrices are to be served."""
-    return T2SDtype(_choice(options, "dtype"))
+    """How the T2S matrices are to be served; `auto` is decided by this machine's processor."""
+    chosen = _choice(options, "dtype")
+    if chosen == _AUTO:
+        return T2SDtype.BF16 if multiplies_bfloat16() else T2SDtype.FP32
+    return T2SDtype(chosen)
 
 
 def decoder_dtype_of(options: Mapping[str, Any]) -> DecoderDtype:

@@ -40,7 +40,7 @@ SLOTS: Final = 16
 CAPACITY: Final = 2560
 """Phones and tokens of a row: the longest piece of text, a reference of ten seconds, and the cap."""
 _JOINS: Final = 2
-"""Rows that join in one step: each reads its whole text first, which takes as long as some ten steps."""
+"""Rows that join in one step: they read their whole texts first, which takes as long as a step or two for each."""
 _FRAMES_TOGETHER: Final = 160
 """Frames that are decoded in one step, so that a step stays short: others want their tokens."""
 
@@ -147,8 +147,8 @@ class GptSovitsSynthesizer:
         talking = [row for row in rows if id(row.talk) in joined]
         waiting = [row for row in rows if id(row.talk) not in joined]
         _each_alone_if_not_together(lambda group: batch.step([row.talk for row in group if row.talk]), talking)
-        for row in waiting[: min(_JOINS, batch.free)]:
-            _each_alone_if_not_together(lambda group: _join(batch, group), [row])
+        joining = waiting[: min(_JOINS, batch.free)]
+        _each_alone_if_not_together(lambda group: batch.join(*(row.talk for row in group if row.talk)), joining)
         for row in rows:
             if row.talk is not None and row.talk.broken:
                 row.fail(SynthesisError("the T2S network computes no numbers any more: its weights are damaged"))
@@ -197,12 +197,6 @@ class GptSovitsSynthesizer:
                 row.hand_out(_array(samples))
 
         _each_alone_if_not_together(work, [row for row, _ in group])
-
-
-def _join(batch: T2SBatch, group: Sequence[GptSovitsRow]) -> None:
-    for row in group:
-        assert row.talk is not None
-        batch.join(row.talk)
 
 
 def _array(samples: Tensor) -> NDArray[np.float32]:

@@ -44,7 +44,7 @@ async def carry_out(
     key, uid = voice.key, voice.metadata.uid
     match command:
         case EnsureRevision():
-            request = revision_request(command.source, voice.spec)
+            request = revision_request(command.source, voice.spec, resident=command.resident)
             await client.ensure_revision(key, command.source.revision, request, fence=fence, voice_uid=uid)
         case RunProbe():
             await client.probe(key, command.revision, probe_request(command), fence=fence, voice_uid=uid)
@@ -96,7 +96,7 @@ def describe(command: Command) -> str:
     """A command in few words, for the log."""
     match command:
         case EnsureRevision():
-            return f"have {command.source.revision[:10]} resident"
+            return f"{'have' if command.resident else 'know of'} {command.source.revision[:10]}"
         case RunProbe():
             return f"probe {command.revision[:10]} ({command.kind.value})"
         case SetPointer():

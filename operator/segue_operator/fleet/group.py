@@ -22,6 +22,9 @@ SOON_S_PER_POD = 1e-4
 LATER_S_PER_POD = 1e-3
 """And what concerns the others: pods that come and go by the hundred wake a thousand voices every five seconds."""
 
+FEW_PODS = 100
+"""So many cost nothing to look at: in such a fleet every pod is told of every voice."""
+
 AT_ONCE_S = 0.01
 FIRST_LOOK_S, FIRST_LOOK_S_PER_POD = 10.0, 0.02
 """So long a voice waits for the first answers of its fleet after a start: a pod not asked yet is not a pod lost."""
@@ -95,9 +98,9 @@ class Group:
         """Pods that a voice must look at.
 
         A voice that does not live on every pod lives where it is served; the others say nothing about it, and of
-        thousands they are most. Where none serves it, any may be chosen.
+        thousands they are most; those hear of it by the desired set. Where none serves it, any may be chosen.
         """
-        if voice.spec.residency.tier is not Tier.HOT:
+        if voice.spec.residency.tier is not Tier.HOT and len(self._pods) > FEW_PODS:
             holders = self.holders(voice.key)
             if any(pod.serves(voice.key, voice.metadata.uid) for pod in holders):
                 return holders

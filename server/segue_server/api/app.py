@@ -35,6 +35,7 @@ from segue_server.revisions.roster import Roster
 _REFUSALS = {
     400: "A field that cannot be, or a text that the voice cannot read (`text_rejected`, with its span).",
     401: "No valid API key.",
+    403: "This server takes no recordings from requests (`options.reference`).",
     404: "No such voice (or revision, with `Segue-Pin`) in your namespace.",
     408: "The body did not come in time.",
     413: "The body is too large.",

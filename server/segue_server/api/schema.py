@@ -19,6 +19,7 @@ from segue_server.synthesis.recordings import ReferenceAsk
 from segue_server.synthesis.spec import SpeechSpec, normalised
 
 MAX_SEED = 2**63 - 1
+MAX_REFERENCES = 8
 T = TypeVar("T")
 
 
@@ -86,7 +87,7 @@ class SpeechOptions(BaseModel):
     )
     reference: ReferenceBody | None = Field(default=None, description="Spoken like this recording.")
     references: list[ReferenceBody] | None = Field(
-        default=None, max_length=8, description="Several: the first is continued, all lend their timbre."
+        default=None, max_length=MAX_REFERENCES, description="Several: the first is continued, all lend their timbre."
     )
 
     @property

@@ -26,6 +26,9 @@ from segue_server.synthesis.recordings import Shelf
 from segue_server.synthesis.spec import Listener, SpeechSpec
 from segue_server.synthesis.studio import Answer, Hit, Joined, Studio
 
+COLD_STARTS = 2
+"""Of one request: the voice may have made room for another one before the request was let in."""
+
 log = logging.getLogger(__name__)
 
 
@@ -74,10 +77,11 @@ class SpeechApi:
                 await self._send_flight(exchange, dialect, asked, answer, headers)
 
     async def _admit(self, spec: SpeechSpec, listener: Listener) -> Answer:
-        try:
-            return self._studio.speak(spec, listener)
-        except VoiceCold:
-            await self._cold.bring_up(spec.voice)
+        for _ in range(COLD_STARTS):
+            try:
+                return self._studio.speak(spec, listener)
+            except VoiceCold:
+                await self._cold.bring_up(spec.voice)
         return self._studio.speak(spec, listener)
 
     async def _send_hit(self, exchange: Exchange, asked: Asked, hit: Hit, headers: list[Header]) -> None:

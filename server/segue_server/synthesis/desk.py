@@ -15,7 +15,7 @@ from segue.errors import MemoryError_
 from segue.memory import admission
 from segue.memory.admission import Choice, Cold, Role, Unresolvable
 from segue.memory.messages import VoiceName
-from segue.memory.page import Word
+from segue.memory.page import NO_HANDLE, Word
 from segue.memory.stats import StatsPage
 from segue.memory.stats_layout import WorkerCell
 from segue_server.revisions.resident import Resident
@@ -164,6 +164,8 @@ class Desk:
 
     def _pinned(self, spec: SpeechSpec, word: Word) -> Choice:
         choice = admission.pinned(spec.pin or "", voice=spec.voice, word=word, table=self._roster.table)
+        if choice is None and word.active == NO_HANDLE:
+            raise VoiceCold(f"no revision of {spec.voice} is resident; it has been asked for", retry_after_s=5.0)
         if choice is None:
             raise RevisionUnknown(f"no single resident revision of {spec.voice} begins with {spec.pin!r}")
         return choice

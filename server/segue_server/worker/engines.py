@@ -13,9 +13,10 @@ from segue_engines.registry import get_engine
 class EngineFinder:
     """Finds engines, and makes one of each."""
 
-    def __init__(self, extra: Mapping[str, str]) -> None:
-        """`extra` maps a name to `MODULE:ATTRIBUTE`; it goes before the built-in ones."""
+    def __init__(self, extra: Mapping[str, str], settings: Mapping[str, Mapping[str, str]]) -> None:
+        """`extra` maps a name to `MODULE:ATTRIBUTE`; it goes before the built-in ones, which `settings` are for."""
         self._extra = extra
+        self._settings = settings
         self._made: dict[str, Engine] = {}
 
     def __call__(self, name: str) -> Engine:
@@ -27,7 +28,8 @@ class EngineFinder:
             Nobody knows it, or it cannot be imported.
         """
         if name not in self._made:
-            self._made[name] = _import(self._extra[name]) if name in self._extra else get_engine(name)
+            built_in = name not in self._extra
+            self._made[name] = get_engine(name, self._settings.get(name)) if built_in else _import(self._extra[name])
         return self._made[name]
 
 

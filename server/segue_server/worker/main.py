@@ -86,7 +86,7 @@ class Worker:
         self._engine = EngineThread(max_rows=config.batching.rows, stats=self._stats)
         self._codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segue-codec")
         self._builder = Builder(
-            find_engine=EngineFinder(config.engines),
+            find_engine=EngineFinder(config.engines, config.engine_settings),
             mapper=MapOnce(HostMapper()),
             device=Device(name=config.device, threads=config.threads),
             engine=self._engine,

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,26 +34,6 @@ def fds_of(parts: Sequence[PartRef], terms: Mapping[str, Any]) -> int:
     return len(parts) * MemoryMode(terms["mode"]).descriptors
 
 
-def descriptors_of(
-    some: Iterable[PartRef], parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, Any]
-) -> list[int]:
-    """The descriptors of some of these parts."""
-    own = {part.name: theirs for part, theirs in _grouped(parts, fds, terms)}
-    return [fd for part in some for fd in own[part.name]]
-
-
-def map_all(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, Any]) -> list[MappedPart]:
-    """Map every part for as long as this process lives; takes the descriptors over.
-
-    Raises
-    ------
-    MemoryError_
-        A header does not fit what was promised, or the device refuses.
-    """
-    mapper = mapper_of(terms)
-    return [mapper.map(own, part) for part, own in _grouped(parts, fds, terms)]
-
-
 @contextmanager
 def mapped(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, Any]) -> Iterator[list[MappedPart]]:
     """Map every part; takes the descriptors over.
@@ -68,7 +48,7 @@ def mapped(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, Any
     mapper = mapper_of(terms)
     opened: list[MappedPart] = []
     try:
-        opened.extend(mapper.map(own, part) for part, own in _grouped(parts, fds, terms))
+        opened.extend(mapper.map(own, part) for part, own in grouped(parts, fds, terms))
         yield opened
     except BaseException:
         # The traceback may hold views; the process ends soon and takes the mappings with it.
@@ -81,8 +61,20 @@ def mapped(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, Any
         raise JobError("ViewsHeld", f"the engine keeps views into the weights after close(): {error}") from error
 
 
-def hash_all(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, Any], channel: Channel) -> None:
+def hash_all(
+    parts: Sequence[PartRef],
+    fds: Sequence[int],
+    terms: Mapping[str, Any],
+    channel: Channel,
+    *,
+    sound: frozenset[str] = frozenset(),
+) -> None:
     """Hash every part's content and compare it with its digest. The descriptors stay the caller's.
+
+    Parameters
+    ----------
+    sound
+        Digests of parts that were hashed already, since they were sealed.
 
     Raises
     ------
@@ -90,9 +82,11 @@ def hash_all(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, A
         The bytes are not the ones promised.
     """
     mapper = mapper_of(terms)
-    total = sum(part.size_bytes for part in parts)
+    total = sum(part.size_bytes for part in parts if part.digest not in sound)
     before = 0
-    for part, own in _grouped(parts, fds, terms):
+    for part, own in grouped(parts, fds, terms):
+        if part.digest in sound:
+            continue
         opened = mapper.map([os.dup(fd) for fd in own], part)
         try:
             opened.verify(step=_step(channel, before=before, total=total))
@@ -111,9 +105,10 @@ def mapper_of(terms: Mapping[str, Any]) -> WeightMapper:
 _HOST = HostMapper()
 
 
-def _grouped(
+def grouped(
     parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, Any]
 ) -> list[tuple[PartRef, Sequence[int]]]:
+    """Each part with its own of the descriptors."""
     each = MemoryMode(terms["mode"]).descriptors
     return [(part, fds[place * each : (place + 1) * each]) for place, part in enumerate(parts)]
 

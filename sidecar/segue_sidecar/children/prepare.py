@@ -19,7 +19,7 @@ from segue.memory.arena import ArenaPlan
 from segue.memory.voice_view import is_shared, voice_view
 from segue_sidecar.children.channel import Channel
 from segue_sidecar.children.filling import fill
-from segue_sidecar.children.mapping import map_all, part_refs
+from segue_sidecar.children.mapping import grouped, mapper_of, part_refs
 from segue_sidecar.engines import load_engine
 
 
@@ -34,7 +34,8 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
     engine = load_engine(job["place"])
     files = {name: Path(path) for name, path in job["files"].items()}
     # Never unmapped: the engine may keep views of them, and this process ends soon.
-    shared = map_all(part_refs(job["shared"]), fds, job["memory"])
+    mapper = mapper_of(job["memory"])
+    shared = [mapper.map(own, part) for part, own in grouped(part_refs(job["shared"]), fds, job["memory"])]
     plans = _plans(_prepare(engine, files, _options(job, voice_view(shared, options={}).shared)))
     fill(plans, channel)
     return {"build": engine.build_id, "parts": len(plans)}

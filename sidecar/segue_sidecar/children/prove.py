@@ -18,7 +18,7 @@ from segue.engine import Device, Row, SynthesisRequest, Synthesizer
 from segue.errors import TextRejected
 from segue.memory.voice_view import is_shared, voice_view
 from segue_sidecar.children.channel import Channel, JobError
-from segue_sidecar.children.mapping import descriptors_of, hash_all, mapped, part_refs
+from segue_sidecar.children.mapping import hash_all, mapped, part_refs
 from segue_sidecar.engines import load_engine
 
 SENTENCES: Mapping[str, str] = {
@@ -44,8 +44,7 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         `{"sampleRate", "seconds", "peak", "text", "buildMs", "speakMs"}`
     """
     parts = part_refs(job["parts"])
-    unsure = [part for part in parts if part.digest not in job["sound"]]
-    hash_all(unsure, descriptors_of(unsure, parts, fds, job["memory"]), job["memory"], channel)
+    hash_all(parts, fds, job["memory"], channel, sound=frozenset(job["sound"]))
     engine = load_engine(job["place"])
     with mapped(parts, fds, job["memory"]) as arenas:
         for arena in arenas:

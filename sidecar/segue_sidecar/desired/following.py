@@ -88,7 +88,7 @@ class Following:
         silent_s: Callable[[], float],
     ) -> None:
         self._directory: Path | None = config.desired_directory
-        self._out_of_reach_s = config.out_of_reach_s
+        self._alone_s = config.desired_alone_s
         self._settle_s = config.desired_settle_s
         self._retry_s = config.desired_retry_s
         self._books = books
@@ -218,7 +218,7 @@ class Following:
 
     def _reach(self, wish: Wish) -> Reach:
         return Reach(
-            alone=self._silent_s() >= self._out_of_reach_s,
+            alone=self._silent_s() >= self._alone_s,
             settled=time.monotonic() - wish.since_s >= self._settle_s,
         )
 

@@ -33,7 +33,8 @@ class Reach:
     Attributes
     ----------
     alone
-        Nobody was heard for so long that the operator counts as out of reach.
+        Nobody was heard for longer than an operator that is well ever leaves a quiet pod. The dead-man rule waits less,
+        because the pods of an open watch are long-polled.
     settled
         The mount has said the same for longer than mounts lag: it is not on its way to say something else.
     """

@@ -189,7 +189,7 @@ class Rising:
         attempt = self._attempts.get(entry.owner)
         missing = self._retain(entry)
         if missing and (not entry.stored or any(is_shared(part.name) for part in missing)):
-            self._release(entry)  # shared models that were replaced are on no disk: it is prepared with the new ones
+            self._release(entry)  # shared models are others now: it is prepared with those
             return False
         try:
             if missing:
@@ -280,7 +280,9 @@ class Rising:
             self._speak(voice)
             self._waiting.pop(str(voice.name), None)
         if attempt is not None and not entry.commanded:
-            self._told.rose(attempt.source, time.monotonic() - attempt.began_s)
+            took_s = time.monotonic() - attempt.began_s
+            self._told.rose(attempt.source, took_s)
+            logger.info("%s came up from %s in %.3f s", entry.owner, attempt.source, took_s)
 
     def rest_again(self, entry: RevisionEntry, reason: str, message: str) -> None:
         """It did not come up, through no fault of its own; the next request tries again."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from segue.errors import PoolExhausted
@@ -19,7 +19,6 @@ from segue.wire import RevisionPhase, Tier
 from segue_sidecar.books import Books
 from segue_sidecar.entries import RevisionEntry
 from segue_sidecar.handover import Handover
-from segue_sidecar.models import SharedModels
 from segue_sidecar.switchboard import Switchboard
 from segue_sidecar.tiers.rule import may_rest, standing
 
@@ -53,20 +52,30 @@ class Room:
         memory: WeightMemory,
         handover: Handover,
         switchboard: Switchboard,
-        shared: SharedModels,
         uses: Uses,
         idle_s: float,
         on_left: Callable[[str], None],
+        staying: Callable[[], Iterable[Resident]] = tuple,
     ) -> None:
-        """`idle_s`: see the configuration. `on_left` is told why each revision left."""
+        """Make room in a pool.
+
+        Parameters
+        ----------
+        idle_s
+            See the configuration.
+        on_left
+            Told why each revision left.
+        staying
+            What lies in the pool beside revisions, so that nobody is evicted in the hope of its bytes.
+        """
         self._books = books
         self._memory = memory
         self._handover = handover
         self._switchboard = switchboard
-        self._shared = shared
         self._uses = uses
         self._idle_s = idle_s
         self._on_left = on_left
+        self._staying = staying
         self._rose_s: dict[str, float] = {}
         self._began_s = time.monotonic()
 
@@ -74,12 +83,11 @@ class Room:
 
     def make_now(self, entry: RevisionEntry, needed_bytes: int) -> None:
         """Evict what may go, if that is enough; what workers still map is free only later."""
-        whose = f"{entry.voice} {entry.revision[:10]}"
-        self._evict(needed_bytes, whose=whose, why=Why.REQUEST if entry.for_request else Why.ROLLOUT)
+        self._evict(needed_bytes, _whose(entry), for_request=entry.for_request)
 
-    def make_for_models(self, needed_bytes: int, whose: str) -> None:
-        """As `make_now`, for what belongs to no voice."""
-        self._evict(needed_bytes, whose=whose, why=Why.ROLLOUT)
+    def make_for(self, needed_bytes: int, whose: str) -> None:
+        """As `make_now`, for something that is no revision."""
+        self._evict(needed_bytes, whose, for_request=False)
 
     def could(self, entry: RevisionEntry, needed_bytes: int) -> bool:
         """Whether it is worth a try: there is room, or somebody may go."""
@@ -132,9 +140,10 @@ class Room:
         usage = self._memory.usage()
         return needed_bytes - usage.free_bytes - usage.lingering_bytes
 
-    def _evict(self, needed_bytes: int, *, whose: str, why: Why) -> None:
-        for owner in self._choose(needed_bytes, for_request=why is Why.REQUEST) or ():
-            self._leave(next(one for one in self._books.revisions() if one.owner == owner), whose=whose, why=why)
+    def _evict(self, needed_bytes: int, whose: str, *, for_request: bool) -> None:
+        for owner in self._choose(needed_bytes, for_request=for_request) or ():
+            victim = next(one for one in self._books.revisions() if one.owner == owner)
+            self._leave(victim, whose, Why.REQUEST if for_request else Why.ROLLOUT)
         self._memory.reap()
 
     def _choose(self, needed_bytes: int, *, for_request: bool) -> tuple[str, ...] | None:
@@ -145,7 +154,7 @@ class Room:
         return choose_evictions(residents, needed_bytes=missing, now_s=time.monotonic())
 
     def _residents(self, *, for_request: bool) -> list[Resident]:
-        found = self._shared.residents()
+        found = list(self._staying())
         for entry in self._books.revisions():
             if not entry.parts:
                 continue
@@ -175,7 +184,7 @@ class Room:
             del self._rose_s[entry.owner]
         return settling
 
-    def _leave(self, victim: RevisionEntry, *, whose: str, why: Why) -> None:
+    def _leave(self, victim: RevisionEntry, whose: str, why: Why) -> None:
         """One makes room for another."""
         message = f"made room for {whose}"
         if why is Why.ROLLOUT:
@@ -216,6 +225,10 @@ class Room:
             free_bytes=free_bytes,
             budget_bytes=usage.budget_bytes,
         )
+
+
+def _whose(entry: RevisionEntry) -> str:
+    return f"{entry.voice} {entry.revision[:10]}"
 
 
 def _mib(size_bytes: int) -> str:

@@ -89,7 +89,7 @@ class PreparedStore:
 
     async def _write(self, entry: RevisionEntry) -> None:
         prepared = entry.prepared
-        parts = [part for part in prepared if not is_shared(part.name)]  # those come from where all voices get them
+        parts = [part for part in prepared if not is_shared(part.name)]
         try:
             fds = [fd for part in parts for fd in self._memory.export(part.digest)]
         except (KeyError, MemoryError_):

@@ -26,8 +26,9 @@ from tests.support.shared_server import shared_server
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
 KEY = "a key of these tests"
-REFUSED_BY_MEANING = {"codec_missing", "empty_input", "invalid_value", "text_rejected"}
-"""Refusals that JSON Schema has no words for: an unreadable text, a sample rate that the format has not."""
+REFUSED_BY_MEANING = {"codec_missing", "empty_input", "invalid_value", "option_rejected", "text_rejected"}
+"""Refusals that JSON Schema has no words for: an unreadable text, a sample rate that the format has not, an option of
+which only the engine knows."""
 
 
 def config(examples: int) -> SchemathesisConfig:

@@ -28,6 +28,8 @@ from tests.support.sidecar import (
 from segue.desired import DesiredEntry, data_key
 from segue.errors import StaleFence
 from segue.wire import Fence, PointerRequest, RevisionPhase, RevisionRequest, StateDocument, WatchTerms
+from segue_operator.config import KubernetesConfig
+from segue_sidecar.config import Config
 
 pytestmark = pytest.mark.process
 
@@ -219,7 +221,7 @@ def test_a_pod_that_is_left_alone_follows_but_closes_no_watch() -> None:
             await flip(world, client, second, watch=terms)
             third, other = entry(world, 3, fence="7.1"), entry(world, 4, voice="default/other")
             show(mount_of(world), third, other)
-            await restarted(world, desiredSettleS=0, outOfReachS=0.1)
+            await restarted(world, desiredSettleS=0, desiredAloneS=0.1)
             async with world.client() as again:
                 await until(again, lambda state: active(state, "default/other") == other.revision)
                 voice = await voice_of(again)
@@ -233,6 +235,34 @@ def test_a_pod_that_is_left_alone_follows_but_closes_no_watch() -> None:
                 assert second in voice.revisions
 
     asyncio.run(story())
+
+
+def test_a_quiet_pod_that_is_read_now_and_then_is_not_alone() -> None:
+    """An operator that is well reads quiet pods every 45 to 75 s, which is longer than the dead-man rule waits."""
+
+    async def story() -> None:
+        async with running() as (world, client):
+            first = await load(world, client, 1)
+            await flip(world, client, first)
+            higher, other = entry(world, 3, fence="7.1"), entry(world, 4, voice="default/other")
+            mount = mount_of(world)
+            show(mount, higher, other)
+            await restarted(world, desiredSettleS=0, outOfReachS=0.1)
+            async with world.client() as again:
+                await until(again, lambda state: active(state, "default/other") == other.revision)
+                show(mount, higher, other, entry(world, 5, voice="default/third"))  # a later round saw all of them
+                await until(again, lambda state: active(state, "default/third"))
+                voice = await voice_of(again)
+                assert voice.pointer.active == first
+                assert higher.revision not in voice.revisions
+
+    asyncio.run(story())
+
+
+def test_the_longest_pause_of_an_operator_that_is_well_leaves_no_pod_alone() -> None:
+    longest_pause_s = 1.25 * KubernetesConfig.model_fields["idle_poll_s"].default
+    assert Config.model_fields["desired_alone_s"].default >= 2 * longest_pause_s
+    assert Config.model_fields["out_of_reach_s"].default < longest_pause_s, "that is why they are two"
 
 
 def test_an_operator_that_only_loads_a_joining_pods_voice_leaves_no_gap_before_its_server_serves() -> None:

@@ -20,6 +20,7 @@ ABOUT_WHAT_IS_NOT_THERE = {
     "overview: Pods without a worker A",
     "overview: Silent sidecars A",
     "fleet: Silent sidecars A",
+    "voice: Pods disagree A",
     *(f"voice: {name}" for name in ("Heard first", "Takes over", "Heard no more")),
 }
 """Queries without an answer where every pod serves, hears of a leader, and changes no revision."""

@@ -91,7 +91,8 @@ def test_panels_lie_side_by_side(name: str) -> None:
 
 def test_a_voice_is_marked_where_its_revision_changes() -> None:
     markers = DASHBOARDS["voice"]["annotations"]["list"]
-    assert [marker["name"] for marker in markers] == ["Heard first", "Takes over", "Heard no more"]
+    assert [marker["name"] for marker in markers] == ["Switched", "Heard first", "Takes over", "Heard no more"]
+    assert markers[0]["useValueForTime"] is True
     assert all(marker["enable"] and "filter" not in marker for marker in markers), "on every panel"
 
 

@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from tests.unit.engine_gpt_sovits.golden import Case, case, sovits_config, t2s_config
 
+from segue_engines.gpt_sovits import options
 from segue_engines.gpt_sovits.formats import fold_weight_norm
 from segue_engines.gpt_sovits.sovits import packing as decoder_packing
 from segue_engines.gpt_sovits.sovits.network import SovitsNetwork
 from segue_engines.gpt_sovits.sovits.packing import DecoderDtype
 from segue_engines.gpt_sovits.t2s import packing
 from segue_engines.gpt_sovits.t2s.decode import generate, teacher_forced
+from segue_engines.gpt_sovits.t2s.linear import ByteLinear, HalfLinear
 from segue_engines.gpt_sovits.t2s.network import T2SNetwork, Utterance
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
 from segue_engines.gpt_sovits.tensors import borrow_all
@@ -81,3 +83,42 @@ def test_int8_rows_are_as_near_as_their_scale_allows_and_zeros_stay_zeros() -> N
     assert np.abs(stored[name] * scales[:, None] - matrix).max() <= scales.max() / 2 + 1e-7
     assert not stored[name][2].any()
     assert scales[2] == 1
+
+
+def test_auto_is_bfloat16_where_the_processor_multiplies_it_and_never_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert options.dtype_of({}) is T2SDtype.FP32
+    for able, expected in ((True, T2SDtype.BF16), (False, T2SDtype.FP32)):
+        monkeypatch.setattr(options, "multiplies_bfloat16", lambda able=able: able)
+        assert options.dtype_of({"dtype": "auto"}) is expected
+        assert options.dtype_of({"dtype": "int8"}) is T2SDtype.INT8
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16, 64, 65, 200])
+def test_products_in_bfloat16_are_rounded_once_in_any_order_of_multiplying(rows: int) -> None:
+    draw = torch.Generator().manual_seed(rows)
+    weight, bias = torch.randn(96, 128, generator=draw).bfloat16(), torch.randn(96, generator=draw)
+    x, residual = torch.randn(rows, 128, generator=draw), torch.randn(rows, 96, generator=draw)
+    product = x.bfloat16().double() @ weight.double().t()
+    rounded = HalfLinear(weight, bias)
+    assert _unequal(rounded(x), (product + bias.bfloat16()).bfloat16()) <= 0.002
+    assert _unequal(rounded.onto(residual, x), residual + product.bfloat16().float() + bias) <= 0.002
+
+
+@pytest.mark.parametrize("rows", [1, 31, 32, 100])
+def test_products_of_bytes_are_alike_whether_widened_or_not(rows: int) -> None:
+    draw = torch.Generator().manual_seed(rows)
+    weight = torch.randint(-127, 128, (64, 128), generator=draw, dtype=torch.int8)
+    scales, bias = torch.rand(64, generator=draw) / 64, torch.randn(64, generator=draw)
+    x, residual = torch.randn(rows, 128, generator=draw), torch.randn(rows, 64, generator=draw)
+    product = (x.double() @ (weight * scales[:, None]).double().t() + bias).float()
+    found = ByteLinear(weight, scales, bias)
+    for got, expected in ((found(x), product), (found.onto(residual, x), residual + product)):
+        assert float(torch.cosine_similarity(got.flatten(), expected.flatten(), dim=0)) >= 0.9999
+
+
+def _unequal(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Share of values that are another than expected: sums in another order may be rounded to a neighbour."""
+    assert found.shape == expected.shape
+    return float((found != expected.to(found.dtype)).float().mean())

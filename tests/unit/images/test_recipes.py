@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tools.images.bases import Base
-from tools.images.building import Wish
-from tools.images.recipes import IMAGES, ROOT, Recipe, Revision
+from tools.images.building import Torch, Wish
+from tools.images.recipes import ENGINES, IMAGES, ROOT, Recipe, Revision
 
 DOCKERFILE = """\
 ARG BASE=python
@@ -89,6 +90,26 @@ def test_the_key_of_the_cache_follows_from_all_that_is_wished(recipe: Recipe) ->
 def test_the_name_is_the_charts_in_full(recipe: Recipe) -> None:
     wish = _wish(recipe, tag="0.2.0")
     assert (wish.reference, wish.name) == ("segue/server:0.2.0", "docker.io/segue/server:0.2.0")
+
+
+def test_an_image_with_an_engine_has_a_tag_of_its_own_and_says_so_to_the_build(recipe: Recipe) -> None:
+    plain = _wish(recipe)
+    engine = _wish(replace(recipe, engines="gpt-sovits"), tag="0.2.0")
+    torch = Torch(line="torch==1+cpu --hash=sha256:0", index="https://example.com/cpu")
+    other = _wish(replace(recipe, engines="gpt-sovits"), tag="0.2.0", torch=torch)
+    assert (engine.reference, engine.recipe.label) == ("segue/server:0.2.0-gpt-sovits", "server-gpt-sovits")
+    assert engine.arguments["ENGINES"] == "gpt-sovits"
+    assert (other.arguments["TORCH"], other.arguments["TORCH_INDEX"]) == (torch.line, torch.index)
+    assert len({plain.key, engine.key, other.key}) == 3
+    assert not plain.arguments.keys() & {"ENGINES", "TORCH", "TORCH_INDEX"}
+
+
+@pytest.mark.parametrize(("engine", "name"), [(engine, name) for engine, names in ENGINES.items() for name in names])
+def test_the_dockerfile_takes_the_arguments_and_the_lock_file_of_each_engine(engine: str, name: str) -> None:
+    text = Recipe(name=name).dockerfile.read_text()
+    for argument in ("ENGINES", "TORCH", "TORCH_INDEX"):
+        assert f'ARG {argument}=""' in text
+    assert f"requirements/{name}-{engine}.txt" in {str(path) for path in Recipe(name=name).inputs}
 
 
 def test_the_revision_is_the_last_commit_that_changed_an_input(recipe: Recipe) -> None:

@@ -11,6 +11,7 @@ from tests.support.voices import voice
 from segue.model import Phase, Status, source_of
 from segue.rollout import EnsureRevision, SetPointer
 from segue.wire import RevisionPhase, RevisionState, VoiceState
+from segue_operator.fleet.group import FEW_PODS
 from segue_operator.fleet.records import FleetKey, Holding
 from segue_operator.fleet.standings import Standings
 
@@ -122,13 +123,25 @@ def test_a_pod_that_fell_silent_after_our_command_is_out_of_reach_rather_than_ol
 def test_a_voice_that_does_not_live_everywhere_looks_only_at_the_pods_that_hold_it() -> None:
     async def story(fleets: Fleets) -> None:
         fleets.pod("p0", narrator=holding())
-        fleets.pod("p1")
         fleets.pod("p2", narrator=holding())
-        await begin(fleets, 3)
+        for number in (1, *range(3, 2 + FEW_PODS)):
+            fleets.pod(f"p{number}")
+        await begin(fleets, 2 + FEW_PODS)
         warm = await fleets.fleet.observe(narrator(tier="warm"), evidence=False)
         hot = await fleets.fleet.observe(narrator(tier="hot"), evidence=False)
         assert [view.uid for view in warm] == ["p0", "p2"]
-        assert [view.uid for view in hot] == ["p0", "p1", "p2"]
+        assert len(hot) == 2 + FEW_PODS
+
+    polled(story)
+
+
+def test_in_a_small_fleet_every_pod_is_told_of_every_voice() -> None:
+    async def story(fleets: Fleets) -> None:
+        fleets.pod("p0", narrator=holding())
+        fleets.pod("p1")
+        await begin(fleets, 2)
+        warm = await fleets.fleet.observe(narrator(tier="warm"), evidence=False)
+        assert [view.uid for view in warm] == ["p0", "p1"]
 
     polled(story)
 

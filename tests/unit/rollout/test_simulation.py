@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -54,13 +55,19 @@ class Rollouts(RuleBasedStateMachine):
         }
         self.tokens = 0
         self.version = "v0"
+        self.tier = "hot"
 
-    @initialize(pods=st.integers(1, 4), traffic=st.sampled_from([0.0, 0.5, 20.0]))
-    def begin(self, pods: int, traffic: float) -> None:
+    @initialize(
+        pods=st.integers(1, 4),
+        traffic=st.sampled_from([0.0, 0.5, 20.0]),
+        tier=st.sampled_from(["hot", "hot", "cold"]),
+    )
+    def begin(self, pods: int, traffic: float, tier: str) -> None:
+        self.tier = tier
         for _ in range(pods):
             self.world.add_pod()
         self.world.set_traffic(traffic)
-        self.world.cluster.apply(voice_document("v0", **SPEC))
+        self.world.cluster.apply(self._document("v0"))
         self.world.run(KEY, seconds=20)
 
     # --- what may happen ------------------------------------------------------------------------------------------
@@ -68,7 +75,7 @@ class Rollouts(RuleBasedStateMachine):
     @rule(version=st.sampled_from(VERSIONS))
     def edit(self, version: str) -> None:
         self.version = version
-        document = voice_document(version, **SPEC)
+        document = self._document(version)
         document["metadata"]["annotations"] = dict(self.world.cluster.read(KEY).metadata.annotations)
         self.world.cluster.apply(document)
 
@@ -140,6 +147,19 @@ class Rollouts(RuleBasedStateMachine):
     def owner_changes(self, owner: str | None) -> None:
         self.world.owner = owner
 
+    @rule(tier=st.sampled_from(["hot", "warm", "cold"]))
+    def tier_changes(self, tier: str) -> None:
+        self.tier = tier
+        self.world.cluster.edit_spec(KEY, lambda spec: spec.setdefault("residency", {}).update(tier=tier))
+
+    @rule(data=st.data())
+    def voice_rests(self, data: st.DataObject) -> None:
+        self.world.pods[self.any_pod(data)].sidecar.rest(KEY)
+
+    @rule(data=st.data())
+    def somebody_asks(self, data: st.DataObject) -> None:
+        self.world.pods[self.any_pod(data)].sidecar.want(KEY)
+
     @rule(room=st.booleans(), data=st.data())
     def room_changes(self, room: bool, data: st.DataObject) -> None:
         self.world.pods[self.any_pod(data)].sidecar.room = room
@@ -153,7 +173,8 @@ class Rollouts(RuleBasedStateMachine):
         for uid, pod in self.world.pods.items():
             word, held, watch = pod.sidecar.pointer(KEY), pod.sidecar.holds(KEY), pod.sidecar.watch(KEY)
             for named in (word.active, word.candidate):
-                assert named is None or held.get(named) is RevisionPhase.READY, f"{uid} names what is not ready"
+                ready = named is None or held.get(named) is RevisionPhase.READY
+                assert ready or named in pod.sidecar.rises(KEY), f"{uid} names what is not ready"
             if watch is not None:
                 assert held.get(watch.previous) is RevisionPhase.READY, f"{uid} lost the way back under a watch"
             assert pod.sidecar.unproven == [], f"{uid} was pointed at what had not spoken there"
@@ -210,6 +231,9 @@ class Rollouts(RuleBasedStateMachine):
         after = self._status()
         assert after.attempt == before.attempt, f"attempt {after.attempt} without a reason: {after.message}"
         assert after.stable_revision == before.stable_revision
+
+    def _document(self, version: str) -> dict[str, Any]:
+        return voice_document(version, **SPEC, residency={"tier": self.tier})
 
     def _status(self) -> Status:
         return self.world.cluster.read(KEY).status

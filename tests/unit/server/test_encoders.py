@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import wave
 
 import av
 import numpy as np
@@ -69,6 +70,23 @@ def test_the_first_bytes_come_with_the_first_pieces(audio_format: AudioFormat) -
     pieces = encoded(OutputSpec(format=audio_format), tone(24_000), engine_rate=24_000, piece=2400)
     with_sound = next(index for index, piece in enumerate(pieces) if len(piece) > 100)
     assert with_sound <= 2  # 0.3 s
+
+
+def test_a_whole_wav_has_its_length_where_readers_look_for_it() -> None:
+    whole = encoded(OutputSpec(format=AudioFormat.WAV, whole=True), tone(32_000), engine_rate=32_000, piece=999)
+    assert not any(whole[:-1])
+    with wave.open(io.BytesIO(whole[-1])) as file:
+        assert (file.getframerate(), file.getnframes()) == (32_000, len(tone(32_000)))
+        assert file.readframes(file.getnframes()) == to_s16(tone(32_000))
+    assert int.from_bytes(whole[-1][4:8], "little") == len(whole[-1]) - 8
+
+
+def test_vorbis_takes_minutes_at_once() -> None:
+    """libvorbis keeps what it is given at once on the stack of the thread."""
+    minutes = np.tile(tone(32_000), 60)
+    data = b"".join(encoded(OutputSpec(format=AudioFormat.VORBIS), minutes, engine_rate=32_000, piece=len(minutes)))
+    samples, rate_hz = soundfile.read(io.BytesIO(data))
+    assert (len(samples), rate_hz) == (len(minutes), 32_000)
 
 
 def test_a_flac_stream_flows_and_a_flac_file_knows_its_length() -> None:

@@ -17,6 +17,7 @@ from segue.wire import (
     RevisionPhase,
     RevisionRequest,
     SelfReverted,
+    Tier,
     WatchState,
     WatchTerms,
 )
@@ -163,3 +164,26 @@ def test_a_voice_that_speaks_is_never_changed_by_a_lower_entry_or_while_it_is_le
         assert active != NEW
     if found is Step.POINT:
         assert phase is RevisionPhase.READY
+
+
+# --- voices that are not hot ------------------------------------------------------------------------------------------
+
+
+def cold_entry(**fields: Any) -> DesiredEntry:
+    """The same for a cold voice."""
+    request = REQUEST.model_copy(update={"tier": Tier.COLD})
+    return entry(**fields).model_copy(update={"request": request})
+
+
+def test_what_rests_is_pointed_at_without_being_loaded() -> None:
+    known = voice(phases={NEW: RevisionPhase.COLD})
+    assert step(cold_entry(), known) is Step.POINT
+    assert step(entry(), known) is Step.LOAD
+
+
+def test_what_rests_is_loaded_before_it_replaces_somebody_who_speaks() -> None:
+    known = voice(active=OLD, phases={OLD: RevisionPhase.READY, NEW: RevisionPhase.COLD})
+    assert step(cold_entry(), known, reach=ALONE) is Step.LOAD
+    asleep = voice(active=OLD, phases={OLD: RevisionPhase.COLD, NEW: RevisionPhase.COLD})
+    assert step(cold_entry(), asleep, reach=ALONE) is Step.POINT
+    assert step(cold_entry(), asleep, reach=LED) is Step.WAIT

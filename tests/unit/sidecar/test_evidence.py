@@ -189,3 +189,16 @@ def test_successes_in_a_row_begin_anew_with_an_error_and_with_a_death(tmp_path: 
     made.bury(served.worker, now_s=START_S + 5)
     assert made.in_a_row(VOICE, REVISION) == 0
     assert made.in_a_row(VOICE, "nobody") == 0
+
+
+def test_a_revision_that_comes_back_under_its_handle_goes_on_counting(served: Served, tmp_path: Path) -> None:
+    made, journal = evidence(tmp_path)
+    served.speak(1, Outcome.SUCCESS, times=3)
+    made.sample([served.worker], now_s=START_S)
+    served.page.retire_row(1)
+    made.sample([served.worker], now_s=START_S)
+    served.speak(1, Outcome.SUCCESS, times=2)
+    made.reopen(1)
+    made.sample([served.worker], now_s=START_S)
+    assert sum(bucket.successes for bucket in made.buckets(VOICE, REVISION)) == 5
+    journal.close()

@@ -1,106 +1,178 @@
 """Keys and values of everything that the rows of a batch have said so far.
 
-Separate from the network because it outlives steps and rows: memory is reserved once for a number of slots, pages are
-taken from the system only when a row reaches them, and rows keep the slots 0..n-1 so that a step reads one contiguous
-view instead of gathering. When a row leaves, the last one moves into its place.
+Separate from the network because it outlives steps and rows. Each row has one block that lies together, so attention
+reads it without gathering and no further than the row has said; the block is taken from the pool of the process, a
+larger one when the row outgrows it, and given back when the row leaves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from segue.errors import SynthesisError
+from segue_engines.gpt_sovits.t2s.memory import MemoryPool
+
+_SIZES: Final = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+"""Positions of a block: few sizes, so that those given back fit others; a row outgrows few of them."""
+_HEADROOM: Final = 64
+"""Positions that a new row has before it outgrows its first block."""
 
 
-class KeyValueCache:
-    """Slots of one batch.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheShape:
+    """What a network keeps of a position: keys and values of each head in each layer."""
+
+    layers: int
+    heads: int
+    head_width: int
+    dtype: torch.dtype = torch.float32
+
+    def block_bytes(self, positions: int) -> int:
+        """Size of the block of one row."""
+        return self.layers * 2 * self.heads * positions * self.head_width * self.dtype.itemsize
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """What a row has: `block (layers, 2, heads, positions, head_width)` upon `memory`, filled up to `length`."""
+
+    memory: Tensor
+    block: Tensor
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerViews:
+    """What one layer does in a step, a view for each row.
 
     Attributes
     ----------
-    blocks
-        Per layer, `(slots, 2 * heads, capacity, width / heads)`: the heads' keys, then their values. What no row has
-        written is zero, never garbage: masked places are multiplied by zero, and zero times NaN would be NaN.
-    rows
-        The same memory, a line for each position of each head: `(slots * 2 * heads * capacity, width / heads)`.
-    lengths
-        Positions that each occupied slot holds.
+    ends
+        `(2, heads, head_width)` each: where the new key and value go.
+    keys, values
+        `(1, heads, length + 1, head_width)` each, the new position included.
     """
 
-    def __init__(
-        self,
-        *,
-        layers: int,
-        slots: int,
-        heads: int,
-        capacity: int,
-        head_width: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        shape = (slots, 2 * heads, capacity, head_width)
-        self.blocks = [_zeros(shape, dtype, device) for _ in range(layers)]
-        self.rows = [block.view(-1, head_width) for block in self.blocks]
+    ends: Sequence[Tensor]
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+
+
+class KeyValueCache:
+    """The rows of one batch in the order of their slots, which are 0 to n - 1.
+
+    Parameters
+    ----------
+    slots
+        How many rows there may be.
+    capacity
+        Positions that a row may reach.
+    pool
+        Where memory comes from.
+    """
+
+    def __init__(self, shape: CacheShape, *, slots: int, capacity: int, pool: MemoryPool) -> None:
+        self.shape = shape
         self.slots = slots
-        self.dtype = dtype
         self.capacity = capacity
-        self.lengths: list[int] = []
+        self._pool = pool
+        self._rows: list[_Held] = []
 
     @property
-    def used(self) -> int:
-        """Occupied slots."""
-        return len(self.lengths)
+    def lengths(self) -> list[int]:
+        """Positions that each occupied slot holds."""
+        return [row.length for row in self._rows]
 
     @property
     def free(self) -> int:
         """Slots that a row could join."""
-        return self.slots - self.used
+        return self.slots - len(self._rows)
 
-    def join(self, length: int, *, wanted: int) -> int:
-        """Take the next slot for a row that holds `length` positions after its prefill and may need `wanted`.
+    @property
+    def held_bytes(self) -> int:
+        """Memory of all rows."""
+        return sum(len(row.memory) for row in self._rows)
+
+    def join(self, lengths: Sequence[int], *, wanted: Sequence[int]) -> list[int]:
+        """Take a slot for each of several rows that hold `lengths` positions after their prefill.
+
+        Parameters
+        ----------
+        wanted
+            Positions that each may need.
+
+        Returns
+        -------
+        list
+            The slots, one after the other.
 
         Raises
         ------
         SynthesisError
-            No slot is free, or the row could outgrow one.
+            There are not as many free slots, or a row could outgrow its own; then none of them joins.
         """
-        if not self.free:
+        if len(lengths) > self.free:
             raise SynthesisError(f"all {self.slots} slots of the batch are taken; let a row finish first")
-        if wanted > self.capacity:
-            raise SynthesisError(
-                f"this utterance may need {wanted} positions and a slot holds {self.capacity}: make the text or the "
-                "reference shorter"
-            )
-        self.lengths.append(length)
-        return self.used - 1
+        for each in wanted:
+            if each > self.capacity:
+                raise SynthesisError(
+                    f"this utterance may need {each} positions and a slot holds {self.capacity}: make the text or the "
+                    "reference shorter"
+                )
+        first = len(self._rows)
+        for length, most in zip(lengths, wanted, strict=True):
+            self._rows.append(self._new(length, min(most, length + _HEADROOM)))
+        return list(range(first, len(self._rows)))
 
     def leave(self, slot: int) -> None:
-        """Free a slot; the row of the last slot moves into it."""
-        last = self.used - 1
-        length = self.lengths[slot]
-        if slot != last:
-            length = self.lengths[last]
-            extent = max(length, self.lengths[slot])  # the mover's zeros overwrite what the leaver had beyond it
-            for block in self.blocks:
-                block[slot, :, :extent] = block[last, :, :extent]
-            self.lengths[slot] = length
-        for block in self.blocks:
-            block[last, :, :length] = 0
-        self.lengths.pop()
+        """Free a slot; the row of the last slot has it from now on."""
+        leaver = self._rows[slot]
+        self._rows[slot] = self._rows[-1]
+        self._rows.pop()
+        self._pool.give_back(leaver.memory)
 
-    def ends(self, slots: Sequence[int]) -> Tensor:
-        """Where in `rows` the next position of each slot lies, `(slots * 2 * heads,) int64`."""
-        heads = self.blocks[0].shape[1]
-        first = torch.tensor([slot * heads * self.capacity + self.lengths[slot] for slot in slots])
-        return (first[:, None] + torch.arange(heads) * self.capacity).view(-1).to(self.blocks[0].device)
+    def written(self, slot: int) -> Tensor:
+        """Keys and values of a row so far, `(layers, 2, heads, length, head_width)`."""
+        row = self._rows[slot]
+        return row.block[:, :, :, : row.length]
 
+    def next_position(self, slots: Sequence[int]) -> list[LayerViews]:
+        """What each layer writes and reads to give these rows one more position, once `advance` says so."""
+        ends, keys, values = [], [], []
+        for slot in slots:
+            row = self._rows[slot]
+            if row.length == row.block.shape[3]:
+                self._grow(row)
+            seen = row.block[:, :, :, : row.length + 1]
+            ends.append(seen[:, :, :, -1].unbind(0))
+            keys.append(seen[:, :1].unbind(0))
+            values.append(seen[:, 1:].unbind(0))
+        return [
+            LayerViews(*of_layer)
+            for of_layer in zip(
+                zip(*ends, strict=True), zip(*keys, strict=True), zip(*values, strict=True), strict=True
+            )
+        ]
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Zeros that take no memory before they are written to (on the CPU: calloc, where torch would fill them)."""
-    if torch.device(device).type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    width = torch.empty(0, dtype=dtype).element_size()
-    return torch.from_numpy(np.zeros(shape, {2: np.int16, 4: np.float32}[width])).view(dtype)
+    def advance(self, slots: Sequence[int]) -> None:
+        """These rows have one more position."""
+        for slot in slots:
+            self._rows[slot].length += 1
+
+    def _new(self, length: int, positions: int) -> _Held:
+        shape = self.shape
+        positions = next((size for size in _SIZES if size >= positions), positions)
+        memory = self._pool.take(shape.block_bytes(positions))
+        block = memory.view(shape.dtype).view(shape.layers, 2, shape.heads, positions, shape.head_width)
+        return _Held(memory, block, length)
+
+    def _grow(self, row: _Held) -> None:
+        larger = self._new(row.length, row.length + 1)
+        larger.block[:, :, :, : row.length] = row.block
+        self._pool.give_back(row.memory)
+        row.memory, row.block = larger.memory, larger.block

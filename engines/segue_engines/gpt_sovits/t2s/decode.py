@@ -23,6 +23,7 @@ from segue_engines.gpt_sovits.sampling import (
     probabilities_of,
     seen_mask,
 )
+from segue_engines.gpt_sovits.t2s.memory import MemoryPool
 from segue_engines.gpt_sovits.t2s.network import T2SNetwork, Utterance
 
 NO_EOS_STEPS: Final = 11
@@ -88,9 +89,9 @@ class Generated:
 class T2SBatch:
     """Rows that step together. They may join before any step and leave after any; none hears of the others."""
 
-    def __init__(self, network: T2SNetwork, *, slots: int, capacity: int) -> None:
+    def __init__(self, network: T2SNetwork, *, slots: int, capacity: int, pool: MemoryPool | None = None) -> None:
         self.network = network
-        self._cache = network.new_cache(slots=slots, capacity=capacity)
+        self._cache = network.new_cache(slots=slots, capacity=capacity, pool=pool)
         self._rows: list[TokenRow] = []
         self._seen = torch.zeros(slots, network.config.vocab_size, dtype=torch.bool)
         self._columns: tuple[tuple[Sampling, ...], BatchSampling] | None = None
@@ -105,19 +106,27 @@ class T2SBatch:
         """How many rows could join."""
         return self._cache.free
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of their keys and values."""
+        return self._cache.held_bytes
+
     @torch.inference_mode()
-    def join(self, row: TokenRow) -> None:
-        """Read a row's utterance and draw its first token.
+    def join(self, *rows: TokenRow) -> None:
+        """Read the utterances of rows and draw the first token of each.
 
         Raises
         ------
         SynthesisError
-            No slot is free, or the utterance is too long for one.
+            There are not as many free slots, or an utterance is too long for one; then none of them joins.
         """
-        slot, logits = self.network.prefill(row.utterance, self._cache, room=row.max_steps)
-        self._rows.append(row)
-        self._seen[slot] = seen_mask(row.utterance.prompt[None], self.network.config.vocab_size)[0]
-        self._choose(logits, [row], [slot])
+        slots, logits = self.network.prefill(
+            [row.utterance for row in rows], self._cache, room=[row.max_steps for row in rows]
+        )
+        self._rows += rows
+        for slot, row in zip(slots, rows, strict=True):
+            self._seen[slot] = seen_mask(row.utterance.prompt[None], self.network.config.vocab_size)[0]
+        self._choose(logits, rows, slots)
         self._drop_done()
 
     @torch.inference_mode()
@@ -252,8 +261,7 @@ def generate_together(
     ]
     longest = max(len(each.phones) + len(each.prompt) for each in utterances)
     batch = T2SBatch(network, slots=len(rows), capacity=longest + max_steps)
-    for row in rows:
-        batch.join(row)
+    batch.join(*rows)
     while batch.rows:
         batch.step()
     return [_generated(row) for row in rows]
@@ -271,7 +279,7 @@ def teacher_forced(network: T2SNetwork, utterance: Utterance, tokens: Sequence[i
     `tokens` empty gives the prefill's alone.
     """
     cache = network.new_cache(slots=1, capacity=len(utterance.phones) + len(utterance.prompt) + len(tokens))
-    _, logits = network.prefill(utterance, cache, room=len(tokens))
+    _, logits = network.prefill([utterance], cache, room=[len(tokens)])
     collected = [logits]
     for place, token in enumerate(tokens):
         collected.append(network.step(torch.tensor([token]), [len(utterance.prompt) + place], [0], cache))

@@ -18,8 +18,9 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from segue.errors import SynthesisError
 from segue_engines.gpt_sovits.formats import T2SConfig
-from segue_engines.gpt_sovits.t2s.cache import KeyValueCache
+from segue_engines.gpt_sovits.t2s.cache import CacheShape, KeyValueCache, LayerViews
 from segue_engines.gpt_sovits.t2s.linear import Linear, linear_of
+from segue_engines.gpt_sovits.t2s.memory import MemoryPool, shared_pool
 
 BERT_WIDTH: Final = 1024
 _NORM_EPSILON: Final = 1e-5
@@ -57,49 +58,22 @@ class _Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Attention:
-    """Attention of one step: each row looks at its own slot.
+class _Span:
+    """One of several utterances that are read together.
 
-    Rows in neighbouring slots are done in one call that hides what lies beyond each length; others one by one. In the
-    dtype of the cache, which is bfloat16 where the matrices are smaller than float32.
+    Attributes
+    ----------
+    rows
+        Its own among all.
+    mask
+        Added to its scores.
+    blocks
+        Of each layer, where its keys and values go: `(2, heads, n, head_width)`.
     """
 
-    cache: KeyValueCache
-    slots: Sequence[int]
-    lengths: Sequence[int]
-    ends: Tensor
-    hidden: Tensor | None
-
-    @classmethod
-    def over(cls, cache: KeyValueCache, slots: Sequence[int], *, device: torch.device) -> _Attention:
-        lengths = [cache.lengths[slot] for slot in slots]
-        hidden = None
-        if min(lengths) != max(lengths):
-            beyond = torch.arange(max(lengths) + 1, device=device) > torch.tensor(lengths, device=device)[:, None]
-            hidden = torch.zeros(beyond.shape, device=device, dtype=cache.dtype).masked_fill_(beyond, _HIDDEN)
-            hidden = hidden[:, None, None]
-        return cls(cache, slots, lengths, cache.ends(slots), hidden)
-
-    def mixed(self, layer: int, packed: Tensor) -> Tensor:
-        """Add the keys and values of `packed (rows, 3 * width)` and let its queries look; returns `(rows, width)`."""
-        block, count = self.cache.blocks[layer], len(self.slots)
-        twice, head_width = block.shape[1], block.shape[3]
-        heads = twice // 2
-        width = heads * head_width
-        packed = packed.to(self.cache.dtype)
-        query = packed[:, :width].view(count, heads, 1, head_width)
-        self.cache.rows[layer].index_copy_(0, self.ends, packed[:, width:].reshape(-1, head_width))
-        first = self.slots[0]
-        if self.slots[-1] - first + 1 == count:
-            seen = block[first : first + count, :, : max(self.lengths) + 1]
-            return scaled_dot_product_attention(query, seen[:, :heads], seen[:, heads:], attn_mask=self.hidden).view(
-                count, width
-            )
-        alone = []
-        for row, (slot, length) in enumerate(zip(self.slots, self.lengths, strict=True)):
-            seen = block[slot : slot + 1, :, : length + 1]
-            alone.append(scaled_dot_product_attention(query[row : row + 1], seen[:, :heads], seen[:, heads:]))
-        return torch.cat(alone).view(count, width)
+    rows: slice
+    mask: Tensor
+    blocks: Sequence[Tensor]
 
 
 class T2SNetwork:
@@ -119,55 +93,52 @@ class T2SNetwork:
         self._audio_scale = weights["ar_audio_position.alpha"]
         self._layers = [_layer(weights, f"h.layers.{place}.") for place in range(config.n_layer)]
         plain = all(weights[f"h.layers.{place}.linear1.weight"].is_floating_point() for place in range(config.n_layer))
-        self._cached = torch.float32 if plain else torch.bfloat16
+        self.shape = CacheShape(
+            layers=config.n_layer,
+            heads=config.head,
+            head_width=self._head_width,
+            dtype=torch.float32 if plain else torch.bfloat16,
+        )
         self._head = weights["ar_predict_layer.weight"].t()
 
-    def new_cache(self, *, slots: int, capacity: int) -> KeyValueCache:
-        """Reserve room for `slots` rows of up to `capacity` positions each."""
-        return KeyValueCache(
-            layers=self.config.n_layer,
-            slots=slots,
-            heads=self.config.head,
-            capacity=capacity,
-            head_width=self._head_width,
-            dtype=self._cached,
-            device=self._audio.device,
-        )
+    def new_cache(self, *, slots: int, capacity: int, pool: MemoryPool | None = None) -> KeyValueCache:
+        """A place for up to `slots` rows of up to `capacity` positions each.
 
-    def prefill(self, utterance: Utterance, cache: KeyValueCache, *, room: int) -> tuple[int, Tensor]:
-        """Read an utterance into a free slot.
+        Memory is taken when they come: from the pool given, or that of the process.
+        """
+        return KeyValueCache(self.shape, slots=slots, capacity=capacity, pool=pool or shared_pool(self._audio.device))
+
+    def prefill(
+        self, utterances: Sequence[Utterance], cache: KeyValueCache, *, room: Sequence[int]
+    ) -> tuple[list[int], Tensor]:
+        """Read utterances, each into a free slot. Together they read the matrices once.
 
         Parameters
         ----------
         room
-            Positions that may follow.
+            Positions that may follow each.
 
         Returns
         -------
         tuple
-            The slot, and the raw logits `(1, vocabulary)` of step 0.
+            The slots, and the raw logits `(utterances, vocabulary)` of step 0.
 
         Raises
         ------
         SynthesisError
-            There is no room for it.
+            There is no room for one of them; then none is read.
         """
-        texts = len(utterance.phones)
-        if max(texts, len(utterance.prompt) + room) > _POSITIONS:
-            raise SynthesisError(
-                f"{texts} phones and {len(utterance.prompt) + room} tokens; at most {_POSITIONS} of either can be told "
-                "apart: make the text or the reference shorter"
-            )
-        x = torch.cat((self._text_rows(utterance), self._prompt_rows(utterance.prompt)))
-        length = len(x)
-        slot = cache.join(length, wanted=length + room)
-        hidden = _prefill_mask(texts, length, device=x.device)
-        for place, layer in enumerate(self._layers):
-            query, key, value = self._heads(layer.qkv(x))
-            cache.blocks[place][slot, :, :length] = torch.cat((key, value))  # rounded here where the cache is smaller
-            mixed = scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=hidden)[0]
-            x = _rest(layer, x, mixed.transpose(0, 1).reshape(length, -1))
-        return slot, x[-1:] @ self._head
+        for utterance, more in zip(utterances, room, strict=True):
+            _check_positions(len(utterance.phones), len(utterance.prompt) + more)
+        read = [self._rows_of(utterance) for utterance in utterances]
+        lengths = [len(rows) for rows in read]
+        slots = cache.join(lengths, wanted=[length + more for length, more in zip(lengths, room, strict=True)])
+        try:
+            return slots, self._read_all(utterances, read, slots, cache)
+        except BaseException:
+            for slot in reversed(slots):
+                cache.leave(slot)
+            raise
 
     def step(self, tokens: Tensor, places: Sequence[int], slots: Sequence[int], cache: KeyValueCache) -> Tensor:
         """Feed one token of each row and get the raw logits `(rows, vocabulary)` of the next.
@@ -177,16 +148,62 @@ class T2SNetwork:
         tokens
             `(rows,) int64`.
         places, slots
-            Audio position and slot of each; slots rise.
+            Audio position and slot of each.
         """
-        device = tokens.device
-        x = self._audio[tokens] + self._positions[torch.tensor(places, device=device)] * self._audio_scale
-        attention = _Attention.over(cache, slots, device=device)
-        for place, layer in enumerate(self._layers):
-            x = _rest(layer, x, attention.mixed(place, layer.qkv(x)).float())
-        for slot in slots:
-            cache.lengths[slot] += 1
+        x = self._audio[tokens] + self._positions[torch.tensor(places, device=tokens.device)] * self._audio_scale
+        for layer, views in zip(self._layers, cache.next_position(slots), strict=True):
+            x = _rest(layer, x, self._looked(layer.qkv(x), views))
+        cache.advance(slots)
         return x @ self._head
+
+    def _read_all(
+        self, utterances: Sequence[Utterance], read: Sequence[Tensor], slots: Sequence[int], cache: KeyValueCache
+    ) -> Tensor:
+        """The layers of a prefill; `read` are the utterances as the first layer takes them."""
+        x, ends = torch.cat(tuple(read)), torch.tensor([len(rows) for rows in read]).cumsum(0)
+        spans = [
+            _Span(
+                slice(int(end) - len(rows), int(end)),
+                _prefill_mask(len(each.phones), len(rows), dtype=self.shape.dtype, device=x.device),
+                cache.written(slot).unbind(0),
+            )
+            for slot, rows, end, each in zip(slots, read, ends, utterances, strict=True)
+        ]
+        for place, layer in enumerate(self._layers):
+            packed = layer.qkv(x)
+            x = _rest(layer, x, torch.cat([self._read(packed, span, place) for span in spans]))
+        return x[ends - 1] @ self._head
+
+    def _read(self, packed: Tensor, span: _Span, layer: int) -> Tensor:
+        """Attention of one utterance to itself; its keys and values go into the cache.
+
+        `packed (all rows, 3 * width)` to `(rows of the utterance, width)`.
+        """
+        mine = packed[span.rows].contiguous()
+        query, key, value = mine.view(len(mine), 3, self.config.head, self._head_width).permute(1, 2, 0, 3)
+        span.blocks[layer].copy_(torch.stack((key, value)))  # rounded here where the cache is smaller
+        mask = span.mask.to(packed.dtype)
+        mixed = scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask)[0]
+        return mixed.transpose(0, 1).reshape(len(mine), -1)
+
+    def _looked(self, packed: Tensor, views: LayerViews) -> Tensor:
+        """Attention of one step: the new key and value of each row are written, then its query looks at its own past.
+
+        One call a row, each as long as the row: one call for all would read as much for each as the longest has.
+        `packed (rows, 3 * width)` to `(rows, width)`.
+        """
+        heads = packed.to(self.shape.dtype).contiguous().view(len(packed), 3, self.config.head, self._head_width)
+        for end, new in zip(views.ends, heads[:, 1:].unbind(0), strict=True):
+            end.copy_(new)
+        mixed = [
+            scaled_dot_product_attention(query, keys, values)
+            for query, keys, values in zip(heads[:, :1].unsqueeze(3).unbind(0), views.keys, views.values, strict=True)
+        ]
+        return torch.cat(mixed).view(len(packed), -1)
+
+    def _rows_of(self, utterance: Utterance) -> Tensor:
+        """Text and prompt as the first layer takes them, `(n, width) float32`."""
+        return torch.cat((self._text_rows(utterance), self._prompt_rows(utterance.prompt)))
 
     def _text_rows(self, utterance: Utterance) -> Tensor:
         weight, bias = self._bert
@@ -197,11 +214,6 @@ class T2SNetwork:
 
     def _prompt_rows(self, prompt: Tensor) -> Tensor:
         return self._audio[prompt] + self._positions[: len(prompt)] * self._audio_scale
-
-    def _heads(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(n, 3 * width)` to query, key and value of shape `(heads, n, head_width)`."""
-        query, key, value = packed.view(len(packed), 3, self.config.head, self._head_width).permute(1, 2, 0, 3)
-        return query, key, value
 
 
 def _layer(weights: Mapping[str, Tensor], name: str) -> _Layer:
@@ -222,16 +234,28 @@ def _layer(weights: Mapping[str, Tensor], name: str) -> _Layer:
 
 
 def _rest(layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
-    """What follows attention in a layer: `(n, width)` to `(n, width)`."""
+    """What follows attention in a layer: `(n, width) float32` to the same."""
     width = (x.shape[1],)
-    x = layer_norm(x + layer.out(mixed), width, *layer.norm1, eps=_NORM_EPSILON)
-    return layer_norm(x + layer.narrow(layer.widen(x).relu_()), width, *layer.norm2, eps=_NORM_EPSILON)
+    x = layer_norm(layer.out.onto(x, mixed), width, *layer.norm1, eps=_NORM_EPSILON)
+    return layer_norm(layer.narrow.onto(x, layer.widen(x).relu_()), width, *layer.norm2, eps=_NORM_EPSILON)
 
 
-def _prefill_mask(texts: int, length: int, *, device: torch.device) -> Tensor:
-    """True where a row (first axis) may look: text at all text, audio at text and audio up to itself."""
+def _check_positions(texts: int, tokens: int) -> None:
+    if max(texts, tokens) > _POSITIONS:
+        raise SynthesisError(
+            f"{texts} phones and {tokens} tokens; at most {_POSITIONS} of either can be told apart: make the text or "
+            "the reference shorter"
+        )
+
+
+def _prefill_mask(texts: int, length: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Added to scores, minus infinity where a row (first axis) may not look.
+
+    Text sees all text, audio sees text and audio up to itself.
+    """
     column = torch.arange(length, device=device)
-    return (column[None, :] < texts) | ((column[:, None] >= texts) & (column[None, :] <= column[:, None]))
+    seen = (column[None, :] < texts) | ((column[:, None] >= texts) & (column[None, :] <= column[:, None]))
+    return torch.zeros(length, length, dtype=dtype, device=device).masked_fill_(~seen, _HIDDEN)
 
 
 @cache

@@ -12,7 +12,7 @@ from segue_server.api.dialect import Asked
 from segue_server.api.errors import ApiError, explain
 from segue_server.api.exchange import Exchange, Header
 from segue_server.api.keys import KeyRing, authorized
-from segue_server.api.schema import MAX_SEED
+from segue_server.api.schema import MAX_REFERENCES, MAX_SEED
 from segue_server.api.voices import resolve_alias
 from segue_server.audio.formats import AudioFormat, OutputSpec, aac_available
 from segue_server.config import ServerConfig
@@ -157,9 +157,12 @@ class CompatDialect:
             language=(request.prompt_lang or "").lower(),
             field="ref_audio_path",
         )
-        further = [
-            ReferenceAsk(place=path, field="aux_ref_audio_paths") for path in request.aux_ref_audio_paths or () if path
-        ]
+        paths = [path for path in request.aux_ref_audio_paths or () if path]
+        if len(paths) > MAX_REFERENCES:
+            raise CompatError(
+                400, f"aux_ref_audio_paths: {len(paths)} are too many; at most {MAX_REFERENCES} are taken"
+            )
+        further = [ReferenceAsk(place=path, field="aux_ref_audio_paths") for path in paths]
         return (main, *further), ((b"segue-reference", b"request"),)
 
 

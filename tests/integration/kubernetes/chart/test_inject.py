@@ -94,11 +94,16 @@ def test_volumes_labels_and_the_rest_of_the_pod_are_the_same(of_chart: tuple[Bod
 def test_the_configuration_is_the_same(of_chart: tuple[Body, Body], tmp_path: Path) -> None:
     deployment, expected = of_chart
     _, config = injected(bare(deployment), tmp_path)
-    sizes = {"pool": {"budgetBytes": 1 << 30}, "limits": {"fileBytes": 512 << 20, "cacheBytes": 20 << 30}}
+    sizes = {
+        "pool": {"budgetBytes": 1 << 30},
+        "limits": {"fileBytes": 512 << 20, "cacheBytes": 20 << 30},
+        "tiers": {"diskBytes": 10 << 30, "waitS": 5},
+    }
     assert config == {**expected, **sizes}
-    assert (expected["pool"], expected["limits"]) == (
+    assert (expected["pool"], expected["limits"], expected["tiers"]) == (
         {"budgetBytes": "1Gi"},
         {"fileBytes": "512Mi", "cacheBytes": "20Gi"},
+        {"diskBytes": "10Gi", "waitS": 5},
     )
 
 

@@ -101,6 +101,19 @@ def rendering(request: pytest.FixtureRequest, helm: Helm) -> Rendering:
     return helm.render(request.param)
 
 
+def test_a_variant_is_a_suffix_of_the_charts_own_tag_and_the_operator_has_none(helm: Helm) -> None:
+    settings = ("fleet.imageVariant=gpt-sovits", "fleet.sidecar.image.tag=mine", "fleets.plain.imageVariant=")
+    rendering = helm.render(DEFAULT, more=[word for each in settings for word in ("--set", each)])
+    images = {
+        fleet: {name: each["image"] for name, each in containers(deployment).items()}
+        for fleet, deployment in rendering.fleets()
+    }
+    server = next(each for each in images["plain"].values() if each.startswith("segue/server:"))
+    assert images["default"] == {"server": f"{server}-gpt-sovits", "sidecar": "segue/sidecar:mine"}
+    (operator,) = containers(rendering.operator()).values()
+    assert not operator["image"].endswith("gpt-sovits")
+
+
 def test_pods_of_fleets_have_no_token_and_two_users(rendering: Rendering) -> None:
     for _, deployment in rendering.fleets():
         spec = deployment["spec"]["template"]["spec"]

@@ -1,0 +1,1 @@
+"""`make observability`: the shipped rules and dashboards against a real Prometheus, Alertmanager and `segue up`."""
