@@ -125,7 +125,9 @@ class SharedModels:
         entry = self._books.models.get(engine)
         if entry is None:
             return
-        await self._known.wait()
+        if not self._known.is_set():
+            say("SharedModels", f"waits for the engine {engine} to say which models it shares")
+            await self._known.wait()
         if entry.phase is ModelsPhase.READY and await self._is_stale(entry):
             self._move(entry, ModelsPhase.WAITING, reason="FilesChanged", message="the files changed")
             self._wanted[engine].set()
