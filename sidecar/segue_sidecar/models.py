@@ -61,6 +61,7 @@ class SharedModels:
         self._known = asyncio.Event()
         self._changed = {engine: asyncio.Event() for engine in config.shared_models}
         self._wanted = {engine: asyncio.Event() for engine in config.shared_models}
+        self._complained: dict[str, str] = {}
         self._times = 0
         self._list()
 
@@ -124,7 +125,9 @@ class SharedModels:
         entry = self._books.models.get(engine)
         if entry is None:
             return
-        await self._known.wait()
+        if not self._known.is_set():
+            say("SharedModels", f"waits for the engine {engine} to say which models it shares")
+            await self._known.wait()
         if entry.phase is ModelsPhase.READY and await self._is_stale(entry):
             self._move(entry, ModelsPhase.WAITING, reason="FilesChanged", message="the files changed")
             self._wanted[engine].set()
@@ -186,8 +189,10 @@ class SharedModels:
         else:
             return False
         self._move(entry, ModelsPhase.FAILED, reason=reason, message=f"{message} (again in {pause_s:g} s)")
-        self._books.event("SharedModelsFailed", f"{entry.engine}: {reason}: {message}", warning=True)
-        logger.warning("the shared models of %s: %s: %s", entry.engine, reason, message)
+        if self._complained.get(entry.engine) != message:  # once, however often it is tried
+            self._complained[entry.engine] = message
+            self._books.event("SharedModelsFailed", f"{entry.engine}: {reason}: {message}", warning=True)
+            logger.warning("the shared models of %s: %s: %s", entry.engine, reason, message)
         return True
 
     async def _until_changed(self, entry: ModelsEntry, *, most_s: float) -> None:
@@ -236,6 +241,7 @@ class SharedModels:
         entry.parts, entry.owner, entry.fingerprint = filling.parts, owner, seen
         entry.absent = {str(model): str(why) for model, why in result["absent"].items()}
         self._move(entry, ModelsPhase.READY)
+        self._complained.pop(entry.engine, None)
         self._books.record_models(entry)
         self._tell(entry)
 

@@ -27,7 +27,7 @@ from segue.engine import (
 from segue.errors import WeightsError
 
 PLACE = "tests.support.sharing_engine:SharingEngine"
-EYES = ("eye/left.npy", "eye/right.npy")
+FILES = {"ear": ("ear/values.npy",), "eye": ("eye/left.npy", "eye/right.npy")}
 
 
 class SharingEngine(TinyEngine, SharesModels):
@@ -41,14 +41,14 @@ class SharingEngine(TinyEngine, SharesModels):
     @property
     @override
     def model_files(self) -> Mapping[str, tuple[str, ...]]:
-        return {"ear": ("ear/values.npy",), "eye": EYES}
+        return FILES
 
     @override
     def prepare_models(self, root: Path, options: PrepareOptions) -> PreparedModels:
         with (root / "prepared.log").open("a") as log:
             log.write(f"{os.getpid()}\n")
         parts, absent = {}, {}
-        for model, names in self.model_files.items():
+        for model, names in FILES.items():
             path = next((root / name for name in names if (root / name).exists()), None)
             if path is None:
                 absent[model] = f"{' or '.join(names)} is not there; without it: no {model}"
@@ -75,6 +75,19 @@ class SharingEngine(TinyEngine, SharesModels):
         if heard != voice.parts["tone"].meta["heard"]:
             raise WeightsError(f"prepared with another ear ({voice.parts['tone'].meta['heard']}) than this ({heard})")
         return super().build(voice, device)
+
+
+class SecretiveEngine(SharingEngine):
+    """Reads files that it did not name, and calls its part what only shared models are called."""
+
+    @property
+    @override
+    def model_files(self) -> Mapping[str, tuple[str, ...]]:
+        return {"ear": ("elsewhere.npy",)}
+
+    @override
+    def prepare(self, files: Mapping[str, Path], options: PrepareOptions) -> PreparedVoice:
+        return PreparedVoice(parts={"shared.ear": PreparedPart(tensors={"values": np.ones(1, np.float32)})})
 
 
 def write_model(root: Path, name: str, value: float, *, values: int = 100_000) -> None:

@@ -28,11 +28,17 @@ def revision_of(number: int, tier: Tier, world: World, *, values: int = MIB // 4
 
 
 async def add(
-    world: World, client: SidecarClient, number: int, tier: Tier = Tier.COLD, *, resident: bool = True
+    world: World,
+    client: SidecarClient,
+    number: int,
+    tier: Tier = Tier.COLD,
+    *,
+    resident: bool = True,
+    engine: str = "tiny",
 ) -> str:
     """Roll a voice out, as an operator does: resident, then pointed at; or only known, and pointed at. Its revision."""
     revision, request = revision_of(number, tier, world)
-    request = request.model_copy(update={"resident": resident})
+    request = request.model_copy(update={"resident": resident, "engine": engine})
     await client.ensure_revision(voice(number), revision, request, fence=world.fence(), voice_uid=f"uid-{number}")
     if resident:
         await until_phase(client, number, RevisionPhase.READY)

@@ -94,7 +94,7 @@ def _plan(wishes: Wishes, layout: Layout) -> Plan:
         sidecar_status_port=free_port(),
         operator_status_port=free_port(),
         pod_uid=_pod_uid(layout),
-        budget_bytes=budget_bytes + (models.size_bytes if models is not None else 0),
+        budget_bytes=budget_bytes + (models.memory_bytes if models is not None else 0),
         models=models.directory if models is not None else None,
         workers=wishes.workers,
         keys_file=wishes.keys_file,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import tiers
 from tests.support.model_hub import COMMIT, REPOSITORY, Hub, serving
 from tests.support.sharing_engine import write_model
 from tests.support.sidecar import (
@@ -298,6 +299,34 @@ def test_they_are_never_evicted_and_count_once_when_room_is_made(root: Path) -> 
             assert "can never fit" in failed.message
 
     asyncio.run(story())
+
+
+def test_a_cold_voice_comes_back_with_the_models_in_memory_and_they_are_on_no_disk(root: Path) -> None:
+    async def story() -> None:
+        room_for_two: dict[str, Any] = {"asked": True, "pool": {"budgetBytes": "3100Ki", "spares": 0}}
+        async with sharing(root, **room_for_two) as (world, client):
+            worker = world.processes[1]
+            for number in (1, 2):
+                await tiers.add(world, client, number, engine="sharing")
+            await tiers.until_stored(client, 1, 2)
+            files = tiers.prepared_files(world)
+            assert len(files) == 2, "of each voice its own part"
+            assert all(path.stat().st_size > 2 * MODEL_BYTES for path in files)
+            await tiers.add(world, client, 3, engine="sharing")
+            state = await state_of(client)
+            gone = next(n for n in (1, 2) if state.voices[tiers.voice(n)].pointer.active not in _resident(state, n))
+            tiers.forget_sources(world)
+            await tiers.ask(worker, gone)
+            assert tiers.metric(world, 'segue_sidecar_cold_starts_total{source="disk"}') == 1
+            assert models_of(await state_of(client)).phase is ModelsPhase.READY
+            assert preparations(root) == 1
+
+    asyncio.run(story())
+
+
+def _resident(state: StateDocument, number: int) -> set[str]:
+    """Revisions of a voice that have memory."""
+    return {name for name, each in state.voices[tiers.voice(number)].revisions.items() if each.parts}
 
 
 def test_models_that_do_not_fit_say_so_and_an_engine_without_any_is_named(root: Path) -> None:
