@@ -35,6 +35,7 @@ from segue.wire import (
     RevisionRequest,
     RevisionState,
     StateDocument,
+    Tier,
     WatchTerms,
 )
 from segue_cli.examples import examples_dir
@@ -223,13 +224,15 @@ class Commander:
         self.sequence += 1
         return Fence(self.term, self.sequence)
 
-    async def ensure(self, voice: str, files: RevisionFiles, *, within_s: float = READY_S) -> RevisionState:
+    async def ensure(
+        self, voice: str, files: RevisionFiles, *, within_s: float = READY_S, tier: Tier = Tier.HOT
+    ) -> RevisionState:
         """Have a revision resident and wait until it is ready. Raises `BenchFailed` where it fails."""
         weights = {
             name: FileSource(uri=path.resolve().as_uri(), sha256=sha256_of(path), size_bytes=path.stat().st_size)
             for name, path in files.weights.items()
         }
-        request = RevisionRequest(engine="demo", options=dict(files.options), weights=weights)
+        request = RevisionRequest(engine="demo", options=dict(files.options), weights=weights, tier=tier)
         await self.client.ensure_revision(voice, files.revision, request, fence=self.fence(), voice_uid=uid_of(voice))
         return await self.wait_ready(voice, files.revision, within_s=within_s)
 
