@@ -37,6 +37,7 @@ from segue.wire import (
     RevisionRequest,
     RevisionState,
     StateDocument,
+    Tier,
     WatchTerms,
 )
 from segue_cli.examples import examples_dir
@@ -225,7 +226,9 @@ class Commander:
         self.sequence += 1
         return Fence(self.term, self.sequence)
 
-    async def ensure(self, voice: str, files: RevisionFiles, *, within_s: float = READY_S) -> RevisionState:
+    async def ensure(
+        self, voice: str, files: RevisionFiles, *, within_s: float = READY_S, tier: Tier = Tier.HOT
+    ) -> RevisionState:
         """Have a revision resident and wait until it is ready. Raises `BenchFailed` where it fails."""
         weights = {name: FileSource(**_source(path)) for name, path in files.weights.items()}
         recording = files.reference
@@ -233,6 +236,7 @@ class Commander:
             engine=files.engine,
             options=dict(files.options),
             weights=weights,
+            tier=tier,
             reference=ReferenceSource(**_source(recording.path), text=recording.text, language=recording.language)
             if recording
             else None,

@@ -31,13 +31,13 @@ class Asked:
     wait_s
         From its first sending to its last byte.
     turned_away
-        How many 503 with Retry-After it got first.
+        What each 503 with Retry-After said that it got first.
     """
 
     voice: str
     began_s: float
     wait_s: float
-    turned_away: int
+    turned_away: tuple[str, ...]
     failure: str
 
 
@@ -73,15 +73,17 @@ async def ask_all(address: tuple[str, int], order: Sequence[str], *, listeners: 
 
         async def listen() -> None:
             for number, voice in waiting:
-                visit.asked.append(await _ask(client, voice, number))
+                visit.asked.append(await ask(client, voice, number))
 
         for _ in range(listeners):
             group.create_task(listen())
     return visit
 
 
-async def _ask(client: httpx.AsyncClient, voice: str, number: int) -> Asked:
-    began_s, turned_away, failure = time.monotonic(), 0, "turned away too often"
+async def ask(client: httpx.AsyncClient, voice: str, number: int) -> Asked:
+    """One request, however often it has to come. `number` chooses its text and its seed."""
+    began_s, failure = time.monotonic(), "turned away too often"
+    turned_away: list[str] = []
     for _ in range(TURNS):
         answer = await _post(client, voice, number)
         if isinstance(answer, str):
@@ -93,13 +95,13 @@ async def _ask(client: httpx.AsyncClient, voice: str, number: int) -> Asked:
         if answer.status_code != 503 or "retry-after" not in answer.headers:
             failure = f"{answer.status_code}: {answer.text[:300]}"
             break
-        turned_away += 1
+        turned_away.append(str(answer.json()["error"]["message"]))
         await asyncio.sleep(float(answer.headers["retry-after"]))
     return Asked(
         voice=voice,
         began_s=began_s,
         wait_s=time.monotonic() - began_s,
-        turned_away=turned_away,
+        turned_away=tuple(turned_away),
         failure=failure,
     )
 

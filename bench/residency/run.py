@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import shutil
-import sys
 import tempfile
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bench.harness import BenchFailed
+from bench.residency.alone import measure_alone
 from bench.residency.asking import Visit, ask_all, who_is_asked
+from bench.residency.rises import Rise, by_source, rises_in, summary
 from bench.residency.voices import SLACK_BYTES, make_company, read_company
 from bench.table import Line, at_least, at_most, note, parse_options, print_lines
 from segue.model import Phase
 from segue_cli.measure.environment import environment, write_report
-from segue_cli.measure.latency import percentile
 from segue_cli.measure.processes import descendants, footprint
 from segue_cli.measure.running_up import RunningUp
 from segue_cli.up.memory import parse_bytes
@@ -34,8 +33,6 @@ from segue_cli.up.memory import parse_bytes
 MIB = 1 << 20
 ROLLOUT_S = 60.0
 LOOK_EVERY_S = 0.5
-SOURCES = ("memory", "disk", "source")
-_ROSE = re.compile(r"came up from (\w+) in ([0-9.]+) s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +43,11 @@ class Size:
     room: int
     requests: int
     listeners: int
+    alone: int
 
 
-FULL = Size(voices=20, room=8, requests=1200, listeners=4)
-SHORT = Size(voices=6, room=3, requests=90, listeners=2)
+FULL = Size(voices=20, room=8, requests=1200, listeners=4, alone=30)
+SHORT = Size(voices=6, room=3, requests=90, listeners=2, alone=2)
 
 
 @dataclass(slots=True)
@@ -133,17 +131,15 @@ def _metrics(up: RunningUp) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted)}
 
 
-def _rises(up: RunningUp) -> list[tuple[str, float]]:
-    """Every cold start so far: where from, and how many seconds it took; the sidecar's log has each."""
-    text = (up.layout.logs / "sidecar.log").read_text(encoding="utf-8", errors="replace")
-    return [(source, float(took)) for source, took in _ROSE.findall(text)]
+def _rises(up: RunningUp) -> list[Rise]:
+    return rises_in(up.layout.logs / "sidecar.log")
 
 
 def _figures(
     visit: Visit,
     watch: Watch,
     grown: Mapping[str, float],
-    rises: Sequence[tuple[str, float]],
+    rises: Sequence[Rise],
     *,
     voices: Mapping[str, str],
     size: Size,
@@ -152,7 +148,6 @@ def _figures(
     waits_ms = [each.wait_s * 1e3 for each in visit.asked if not each.failure]
     if not waits_ms:
         raise BenchFailed(f"no request was answered: {dict(failed)}")
-    took_ms = {source: [took_s * 1e3 for name, took_s in rises if name == source] for source in SOURCES}
     evictions = {_label(name): int(value) for name, value in grown.items() if "evictions_total" in name}
     return {
         "voices": len(voices),
@@ -163,13 +158,14 @@ def _figures(
         "listeners": size.listeners,
         "failed": failed.total(),
         "failures": dict(failed),
-        "turned_away_503": sum(each.turned_away for each in visit.asked),
+        "turned_away_503": sum(len(each.turned_away) for each in visit.asked),
+        "turned_away_with": Counter(said for each in visit.asked for said in each.turned_away).most_common(5),
         "cold_starts": len(rises),
         "hit_ratio": round(1 - len(rises) / len(visit.asked), 4),
         "evictions": evictions,
         "gave_up": {_label(name): int(value) for name, value in grown.items() if "failures_total" in name},
-        "on_demand_ms": {source: _summary(times) for source, times in took_ms.items() if times},
-        "request_ms": _summary(waits_ms),
+        "on_demand_ms": by_source(rises),
+        "request_ms": summary(waits_ms),
         "peak_over_budget": round(watch.peak_bytes / watch.budget_bytes, 4),
         "pss_peak_mib": round(max(watch.pss_bytes) / MIB, 1),
         "processes_that_died": len(watch.pids) - 3,
@@ -180,15 +176,6 @@ def _label(metric: str) -> str:
     return metric.partition('="')[2].partition('"')[0]
 
 
-def _summary(times_ms: Sequence[float]) -> dict[str, float]:
-    return {
-        "count": len(times_ms),
-        "p50": round(percentile(times_ms, 50), 1),
-        "p99": round(percentile(times_ms, 99), 1),
-        "max": round(max(times_ms), 1),
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; 1 where a promise is broken."""
     parser = argparse.ArgumentParser(prog="python -m bench.residency", add_help=False)
@@ -196,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--room", type=int)
     parser.add_argument("--requests", type=int)
     parser.add_argument("--listeners", type=int)
+    parser.add_argument("--alone", type=int, help="how often one voice by itself is brought up from each source")
     parser.add_argument("--folder", type=Path, help="voices of any engine, made by somebody; needs --memory")
     parser.add_argument("--memory", default="", help="budget, such as 2Gi; default: room for --room demo voices")
     own, rest = parser.parse_known_args(arguments)
@@ -203,10 +191,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if own.folder is not None and not own.memory:
         parser.error("--folder needs --memory: what its voices take is not known before")
     size = SHORT if options.short else FULL
-    chosen = {name: getattr(own, name) for name in ("voices", "room", "requests", "listeners")}
-    size = Size(**{name: value or getattr(size, name) for name, value in chosen.items()})
+    chosen = {name: getattr(own, name) for name in ("voices", "room", "requests", "listeners", "alone")}
+    size = replace(size, **{name: value for name, value in chosen.items() if value is not None})
     measured_in = environment()
     figures = asyncio.run(measure(size, folder=own.folder, memory=own.memory))
+    figures["alone_ms"] = asyncio.run(measure_alone(size.alone)) if size.alone else {}
     write_report(options.out / "residency.json", figures, measured_in)
     return 0 if print_lines("residency", _lines(figures), short=options.short) else 1
 
@@ -215,6 +204,10 @@ def _lines(figures: Mapping[str, Any]) -> list[Line]:
     came_up = [
         note(f"came up from {source}, p50 / p99", f"{each['p50']:,.0f} / {each['p99']:,.0f} ms ({each['count']:.0f})")
         for source, each in figures["on_demand_ms"].items()
+    ]
+    came_up += [
+        note(f"alone, from {source}, p50 / p99", f"{each['p50']:,.0f} / {each['p99']:,.0f} ms ({each['count']:.0f})")
+        for source, each in figures["alone_ms"].items()
     ]
     return [
         at_most("requests failed", figures["failed"], 0),
@@ -228,7 +221,3 @@ def _lines(figures: Mapping[str, Any]) -> list[Line]:
         note("request, p50 / p99", f"{figures['request_ms']['p50']:,.0f} / {figures['request_ms']['p99']:,.0f} ms"),
         note("PSS of all processes at most", f"{figures['pss_peak_mib']} MiB"),
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

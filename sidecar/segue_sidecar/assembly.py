@@ -244,7 +244,6 @@ def _tie(core: Core, services: Services, following: Following) -> None:
     core.handover.on_ready = ready
     core.handover.on_failed = core.residency.fail
     core.rising.advance = core.residency.advance
-    core.rising.on_same_handle = core.evidence.reopen
     core.handover.on_deaths = deaths
     services.commands.on_let_go = services.probing.let_go
 

@@ -117,7 +117,7 @@ class Evidence:
             self._read(worker, self._unsampled, now_s=now_s)
 
     def reopen(self, handle: int) -> None:
-        """A revision is offered again under the handle that it had: its rows go on counting where they were."""
+        """A worker is ready for this handle, be it again: its row, which may have been closed, counts on."""
         for closed in self._closed.values():
             closed.discard(handle)
 

@@ -141,6 +141,8 @@ class Reception:
     def _hear(self, worker: Worker, message: object) -> None:
         match message:
             case Ready():
+                # Its row counts again from before this message on, and what looked meanwhile found it closed.
+                self._evidence.reopen(message.handle)
                 self._handover.answered_ready(worker, message.handle)
             case Failed():
                 self._handover.answered_failed(worker, message.handle, reason=message.reason, message=message.message)

@@ -10,6 +10,7 @@ from tools.dashboards.promql import LIVE, how_many, mean, or_zero, quantile, rat
 PODS = 'namespace=~"$namespace",segue_dev_fleet=~"$fleet",pod=~"$pod"'
 USED, BUDGET = "segue_sidecar_pool_used_bytes", "segue_sidecar_pool_budget_bytes"
 STORED = "segue_sidecar_receive_to_store_seconds"
+COLD = "segue_sidecar_cold_start_seconds"
 
 FLEET = choice(
     "fleet",
@@ -33,7 +34,7 @@ def fleet() -> Page:
         description="Pods: workers, memory for weights, what sidecars bring up and store, how busy engines are. "
         "Memory is what Segue counts; what the kernel charges a container for is the kubelet's to tell.",
         variables=[NAMESPACE, FLEET, POD],
-        rows=[_now(), _workers(), _memory(), _sidecars(), _commands(), _engines()],
+        rows=[_now(), _workers(), _memory(), _sidecars(), _tiers(), _commands(), _engines()],
     )
 
 
@@ -236,8 +237,8 @@ def _sidecars() -> Row:
             ),
             lines(
                 title="Children",
-                description="Processes that ended, by what they were for: fetch, prepare, prove, probe, rehash. "
-                "Anything but ok is a version that was not brought up; the outcome is the reason.",
+                description="Processes that ended, by what they were for: fetch, prepare, prove, probe, rehash, store, "
+                "load. Anything but ok is a version that was not brought up, or not stored; the outcome is the reason.",
                 queries=[
                     Query(
                         f"{rate('segue_sidecar_children_total', PODS, by='kind, outcome')} > 0", "{{kind}} {{outcome}}"
@@ -251,6 +252,42 @@ def _sidecars() -> Row:
                 "version then takes longer.",
                 queries=[Query(f"min by (pod) ({series('segue_sidecar_child_duty', PODS)})", "{{pod}}")],
                 unit=parts.SHARE,
+            ),
+        ],
+    )
+
+
+def _tiers() -> Row:
+    return Row(
+        "Voices that are not hot",
+        [
+            lines(
+                title="Brought up for requests",
+                description="By where their weights came from. A steady line: more voices are asked for than fit "
+                "into the pool. source: their copies on disk are missing, look at the events.",
+                queries=[Query(rate("segue_sidecar_cold_starts_total", PODS, by="source"), "{{source}}")],
+                unit=parts.PER_SECOND,
+                width=8,
+            ),
+            lines(
+                title="What the first request waits",
+                description="From the request to the voice's word, by where the weights came from, 99 of 100. After "
+                "the server's `coldStartS` (5 s) the request is told to come again.",
+                queries=[Query(quantile(0.99, COLD, PODS, by="source"), "{{source}}")],
+                unit=parts.SECONDS,
+                limits=worse_above(2, 5),
+                width=8,
+            ),
+            lines(
+                title="Left memory, and could not come back",
+                description="Versions that left: for a request, for a rollout, or because nobody asked. Below them "
+                "what was asked for and not brought up: PoolFull is a budget too small.",
+                queries=[
+                    Query(rate("segue_sidecar_evictions_total", PODS, by="reason"), "left: {{reason}}"),
+                    Query(rate("segue_sidecar_cold_start_failures_total", PODS, by="reason"), "not up: {{reason}}"),
+                ],
+                unit=parts.PER_SECOND,
+                width=8,
             ),
         ],
     )

@@ -107,8 +107,11 @@ class Group:
         return self.sorted()
 
     def involved(self, voice: VoiceModel) -> list[Pod]:
-        """Pods on which a rollout of the voice goes on."""
-        return self.sorted() if voice.spec.residency.tier is Tier.HOT else self.holders(voice.key)
+        """Pods on which a rollout of the voice goes on: not those where it sleeps, unless it sleeps everywhere."""
+        if voice.spec.residency.tier is Tier.HOT:
+            return self.sorted()
+        holders = self.holders(voice.key)
+        return [pod for pod in holders if pod.is_awake(voice.key)] or holders
 
     def note(self, voice: VoiceModel) -> None:
         """A voice looks at the fleet: remember which of its changes concern it."""

@@ -125,6 +125,11 @@ class Pod:
         """Whether the voice lives here, and the pod can be asked for it."""
         return self.identity is not None and self.standing(voice, voice_uid).pointer.active is not None
 
+    def is_awake(self, voice: str) -> bool:
+        """Whether somebody has the voice ready here, or loads it."""
+        held = self.voices.get(voice)
+        return held is not None and not all(each.rests for each in held.standing.revisions.values())
+
     def _described(self, facts: PodFacts, standing: Standing, engine: str, windows: Windows | None) -> PodView:
         assert self.identity is not None
         return view_standing(facts, self.identity, standing, engine=engine, windows=windows)

@@ -90,7 +90,6 @@ class Rising:
         told: Told,
     ) -> None:
         self.advance: Callable[[], None] = lambda: None
-        self.on_same_handle: Callable[[int], None] = lambda _handle: None
         self._policy = policy
         self._books = books
         self._memory = memory
@@ -103,6 +102,7 @@ class Rising:
         self._turns = asyncio.Semaphore(policy.loads)
         self._waiting: dict[str, _Waiting] = {}
         self._attempts: dict[str, _Attempt] = {}
+        self._filling: dict[str, asyncio.Event] = {}
 
     # --- what is asked ----------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Rising:
     def _begin(self, entry: RevisionEntry, *, reason: str, commanded: bool = False) -> None:
         entry.woken, entry.commanded = True, commanded
         self._attempts[entry.owner] = _Attempt(time.monotonic())
-        self._books.move(entry, RevisionPhase.QUEUED, reason=reason, message=entry.message)
+        self._books.move(entry, RevisionPhase.QUEUED, reason=reason)
 
     # --- the way up -------------------------------------------------------------------------------------------------
 
@@ -184,6 +184,7 @@ class Rising:
         if not entry.prepared or (build and build != entry.build):
             return False
         attempt = self._attempts.get(entry.owner)
+        await self._until_filled(entry)
         missing = self._retain(entry)
         if missing and (not entry.stored or any(is_shared(part.name) for part in missing)):
             self._release(entry)  # shared models that were replaced are on no disk: it is prepared with the new ones
@@ -209,6 +210,11 @@ class Rising:
         """Wait for room, as long as a request would. Raises `PoolExhausted`."""
         await self._room.make(entry, needed_bytes, patience_s=_PATIENCE * self._policy.wait_s)
 
+    async def _until_filled(self, entry: RevisionEntry) -> None:
+        """A part that several voices share is filled once: the second one waits for it, and holds nothing meanwhile."""
+        while shared := [self._filling[part.digest] for part in entry.prepared if part.digest in self._filling]:
+            await shared[0].wait()
+
     def _retain(self, entry: RevisionEntry) -> list[PartRef]:
         """Keep the parts that are in memory; those that are not."""
         missing = []
@@ -225,10 +231,20 @@ class Rising:
             self._memory.release(part.digest, owner=entry.owner)
 
     async def _load(self, entry: RevisionEntry, missing: Sequence[PartRef]) -> None:
-        await self.make_room(entry, sum(part.size_bytes for part in missing))
+        filled = asyncio.Event()
+        self._filling |= dict.fromkeys((part.digest for part in missing), filled)
+        try:
+            await self.make_room(entry, sum(part.size_bytes for part in missing))
+            await self._fill(entry, missing)
+        finally:
+            for part in missing:
+                del self._filling[part.digest]
+            filled.set()
+
+    async def _fill(self, entry: RevisionEntry, missing: Sequence[PartRef]) -> None:
+        """Allocate, have a child fill, seal. Starts without a wait: the room that was made is still there."""
         filling: list[Allocation] = []
         try:
-            # Nothing is awaited between `make_room` and this: the room is still there.
             for part in missing:
                 filling.append(self._memory.allocate(part.size_bytes, name=part.name))
             fds = [memfd.reopen(allocation.fd, os.O_RDWR) for allocation in filling]
@@ -248,10 +264,7 @@ class Rising:
         last = entry.last_handle
         if last is None or self._roster.holders(last) or self._handover.is_retiring(last):
             return False
-        if not self._books.same_handle(entry):
-            return False
-        self.on_same_handle(last)
-        return True
+        return self._books.same_handle(entry)
 
     # --- how it ends ------------------------------------------------------------------------------------------------
 

@@ -291,6 +291,19 @@ def test_while_it_is_on_its_way_it_is_read_closely(phase: RevisionPhase) -> None
     polled(story)
 
 
+def test_a_rollout_of_a_voice_that_sleeps_elsewhere_follows_the_pods_where_it_is_awake() -> None:
+    async def story(fleets: Fleets) -> None:
+        resting = RevisionState(revision="a" * 64, phase=RevisionPhase.COLD)
+        fleets.pod("p0", narrator=holding())
+        fleets.pod("p1", narrator=holding().model_copy(update={"revisions": {"a" * 64: resting}}))
+        await begin(fleets, 2)
+        fleets.fleet.follow(KEY, closely=True)
+        await fleets.fleet.observe(narrator(tier="cold"), evidence=False)
+        assert [pod.followed for pod in fleets.fleet.pods.values()] == [{KEY}, frozenset()]
+
+    polled(story)
+
+
 def test_a_rollout_that_ends_leaves_the_pods_that_are_on_their_way() -> None:
     async def story(fleets: Fleets) -> None:
         fleets.pod("p0", narrator=holding())

@@ -212,6 +212,15 @@ def test_a_pin_names_one_revision_or_nothing() -> None:
     in_setting(check)
 
 
+def test_a_pin_to_a_voice_that_rests_waits_for_it_before_it_is_said_to_name_nothing() -> None:
+    def check(at: Setting) -> None:
+        with pytest.raises(VoiceCold):
+            at.desk.admit(replace(SPEC, pin="3" * 64), SOMEBODY)
+        assert at.desk.admit(replace(SPEC, pin="2" * 10), SOMEBODY).resident is at.second
+
+    in_setting(check)
+
+
 def test_the_guard_answers_for_the_suspect_only() -> None:
     def check(at: Setting) -> None:
         at.describe(suspect=2, known_good=1)

@@ -49,6 +49,7 @@ class Disk:
     at_once: int = 0
     most_at_once: int = 0
     loads: Counter[str] = field(default_factory=Counter)
+    filled: Counter[str] = field(default_factory=Counter)
 
     async def load(self, entry: RevisionEntry, parts: Sequence[PartRef], fds: Sequence[int]) -> None:
         """See `PreparedStore.load`."""
@@ -56,6 +57,7 @@ class Disk:
         self.most_at_once = max(self.at_once, self.most_at_once)
         self.loads[str(entry.voice)] += 1
         for part, fd in zip(parts, fds, strict=True):
+            self.filled[part.digest] += 1
             self.plans[part.digest].write(fd)
             arena.seal(fd)
             os.close(fd)
@@ -254,5 +256,21 @@ def test_a_failed_revision_is_refused_with_its_reason_until_its_pause_is_over(tm
             made.rising.want(made.worker, name(0))
             await settle(made)
             assert made.rose == [str(name(0))]
+
+    asyncio.run(story())
+
+
+def test_a_part_that_voices_share_is_filled_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with pod(tmp_path, voices=3, room_for=3) as made:
+            first, *others = made.books.revisions()
+            for other in others:
+                other.prepared += first.prepared
+            for number in range(3):
+                made.rising.want(made.worker, name(number))
+            await settle(made)
+            assert len(made.rose) == 3
+            assert set(made.disk.filled.values()) == {1}
+            assert len(made.memory.owners(first.prepared[0].digest)) == 3
 
     asyncio.run(story())
