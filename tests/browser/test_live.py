@@ -202,6 +202,7 @@ def test_the_overview_shows_the_pool_and_who_is_asked_for(running: Running, visi
     expect(page.locator("#overview meter").first).to_be_visible(timeout=LIVE_MS)
     expect(page.locator("#overview")).to_contain_text("1 of 1 workers serve")
     expect(page.locator("#o-ranking tbody tr").first).to_contain_text("narrator", timeout=LIVE_MS)
+    expect(page.locator("#o-trouble")).to_contain_text("verification on pod local refused it")
     shoot(page, "console-overview")
 
 

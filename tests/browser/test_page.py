@@ -6,10 +6,9 @@ import json
 import statistics
 from functools import partial
 from importlib import resources
-from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import CDPSession, Page, expect
 from tests.browser.conftest import Open
 from tests.support.console import FakeSource, rolling, voice_document
 from tests.support.served_console import LONG, TOKEN, ServedConsole, troubled
@@ -21,6 +20,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 VOICES = 400
 LONGEST_TASK_MS = 200
 FRAME_P95_MS = 50
+CPU_PER_FRAME_MS = 12
+"""Of the page's main thread: what a machine that does nothing else needs for a frame, of which it has 16.7 ms."""
+
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
 
 
@@ -153,10 +155,23 @@ def test_the_list_is_one_stop_of_the_tab_key_and_arrows_walk_it(trouble: ServedC
     page.keyboard.press("Home")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    expect(page.locator("#voice-title")).to_be_focused()
     expect(page.locator("#live")).to_have_text("failed: Failed")
+    expect(page.locator("#voice-title")).to_be_focused()  # and still is, once the voice has come
     page.go_back()
     expect(rows.nth(1)).to_be_focused()
+
+
+def test_what_a_person_opened_and_where_they_are_stays_while_the_voice_gets_on(
+    trouble: ServedConsole, visit: Open
+) -> None:
+    page = visit(f"{trouble.url}#default/approval")
+    commands = page.get_by_text("The same on the command line")
+    commands.click()
+    expect(commands).to_be_focused()
+    trouble.change(lambda source: source.put(rolling("Canary", "default/approval", message="5 of 100 successes")))
+    expect(page.locator("#d-state")).to_contain_text("5 of 100 successes")
+    expect(page.get_by_text("segue promote approval")).to_be_visible()
+    expect(page.get_by_text("The same on the command line")).to_be_focused()
 
 
 def test_language_and_theme_are_chosen_and_kept(trouble: ServedConsole, visit: Open) -> None:
@@ -246,6 +261,20 @@ WATCH_FRAMES = """
   window.noting_ = requestAnimationFrame(note);
 }
 """
+SPIN = """
+async () => {
+  const took = [];
+  for (let turn = 0; turn < 20; turn += 1) {
+    const before = performance.now();
+    for (let count = 0, sum = 0; count < 2e7; count += 1) sum += Math.sqrt(count);
+    took.push(performance.now() - before);
+    await new Promise(requestAnimationFrame);
+  }
+  return took;
+}
+"""
+"""The same work again and again: what differs are other processes."""
+
 SCROLL = """
 async () => {
   const list = document.getElementById("list");
@@ -262,12 +291,15 @@ def many(source: FakeSource) -> None:
     source.put(*(voice_document(f"default/voice-{number:03}") for number in range(VOICES)))
 
 
-def test_four_hundred_voices_scroll_and_change_without_stutter(
-    served: ServedConsole, visit: Open, record_property: Any
-) -> None:
+def test_four_hundred_voices_scroll_and_change_without_stutter(served: ServedConsole, visit: Open) -> None:
     many(served.source)
     page = visit(served.start().url)
     expect(page.locator("#list li")).to_have_count(VOICES)
+    spins = page.evaluate(SPIN)
+    crowded = p95(spins) / min(spins)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    before_s = busy_s(session)
     page.evaluate(WATCH_FRAMES)
 
     def churn(turn: int, source: FakeSource) -> None:
@@ -282,7 +314,19 @@ def test_four_hundred_voices_scroll_and_change_without_stutter(
     expect(page.locator("#list li")).to_have_count(VOICES)
     expect(page.locator("#list .row.moving")).to_have_count(80)
     frames, tasks = page.evaluate("[frames_, tasks_]")
-    p95_ms = statistics.quantiles(frames, n=20)[-1]
-    print(f"frames {len(frames)}, p95 {p95_ms:.1f} ms, longest {max(frames):.0f} ms; long tasks {tasks}")
-    assert p95_ms < FRAME_P95_MS
-    assert max(tasks, default=0) < LONGEST_TASK_MS
+    cpu_ms = (busy_s(session) - before_s) * 1000 / len(frames)
+    print(f"{len(frames)} frames, p95 {p95(frames):.1f} ms, {cpu_ms:.1f} ms of the processor each")
+    print(f"long tasks: {sorted(tasks, reverse=True)[:5]} ms; others slow this machine down {crowded:.1f} times")
+    assert cpu_ms < CPU_PER_FRAME_MS
+    assert p95(frames) < FRAME_P95_MS * crowded
+    assert max(tasks, default=0) < LONGEST_TASK_MS * crowded
+
+
+def p95(values: list[float]) -> float:
+    return statistics.quantiles(values, n=20)[-1]
+
+
+def busy_s(session: CDPSession) -> float:
+    """Seconds of the processor that the page's main thread has had."""
+    metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    return float(metrics["TaskDuration"])

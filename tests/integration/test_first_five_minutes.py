@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,16 @@ def test_say_speaks_without_a_server_in_under_three_seconds(fresh: tuple[Path, d
     assert abs(audio).max() > 0.05
 
 
+def the_console_is_in_the_package(printed: str) -> None:
+    """The page and what it names, from what `pip install .` brought."""
+    address = re.search(r"console: +(http://\S+)", printed)
+    assert address is not None, printed
+    for name in ("", "console.js", "console.css", "strings.zh.json", "icon.svg"):
+        with urllib.request.urlopen(address[1] + name, timeout=10) as response:
+            assert response.status == 200
+            assert response.read()
+
+
 def test_up_prints_an_address_and_a_curl_line_that_works(fresh: tuple[Path, dict[str, str]]) -> None:
     checkout, environment = fresh
     command = next(line for line in readme_commands() if line.startswith("segue up"))
@@ -104,6 +115,7 @@ def test_up_prints_an_address_and_a_curl_line_that_works(fresh: tuple[Path, dict
             assert "http://127.0.0.1:" in curl, printed
             done = subprocess.run(curl, shell=True, cwd=checkout, env=environment, check=True, timeout=60)
             assert done.returncode == 0
+            the_console_is_in_the_package("".join(printed))
         finally:
             up.send_signal(signal.SIGINT)
             rest = up.stdout.read()

@@ -130,7 +130,7 @@ def row_of(key: str, voice: Document, *, unusable: bool) -> dict[str, Any]:
         "code": code,
         "phase": status.get("phase", "Idle"),
         "reason": status.get("reason", ""),
-        "message": status.get("message", ""),
+        "message": _message(status, code),
         "active": status.get("activeRevision"),
         "target": status.get("targetRevision") if status.get("rollout") or status.get("rollback") else None,
         "since": status.get("phaseStartedAt"),
@@ -141,3 +141,9 @@ def row_of(key: str, voice: Document, *, unusable: bool) -> dict[str, Any]:
         "tier": ((voice.get("spec") or {}).get("residency") or {}).get("tier", "hot"),
     }
     return {name: value for name, value in row.items() if value not in (None, "", False)}
+
+
+def _message(status: Mapping[str, Any], code: str) -> str:
+    """The operator's words; of a voice that was taken back, why that was, and not what serves since."""
+    back = status.get("lastRollback") or {}
+    return str((back.get("message") if code == "RolledBack" else "") or status.get("message", ""))

@@ -35,7 +35,7 @@ class Asset:
 def assets() -> dict[str, Asset]:
     """By name; read at the first request, so that a console that nobody opens holds none of them."""
     found = {}
-    for file in resources.files("segue_operator.console").joinpath("static").iterdir():
+    for file in resources.files("segue_operator.console").joinpath("page").iterdir():
         suffix = file.name[file.name.rfind(".") :]
         if suffix in _TYPES:
             content = file.read_bytes()

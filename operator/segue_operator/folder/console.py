@@ -38,6 +38,7 @@ _BRIEF: Any = {
         "conditions": True,
         "rollout": {"started_at"},
         "rollback": {"started_at"},
+        "last_rollback": {"message"},
     },
 }
 """What a row needs; the whole of a voice takes ten times as long."""

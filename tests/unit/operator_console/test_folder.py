@@ -17,7 +17,7 @@ from segue_operator.console.actions import Wish, changes_for
 from segue_operator.console.config import SpeechAccess
 from segue_operator.console.detail import detail_of
 from segue_operator.console.news import News
-from segue_operator.console.speech import NotSaid, Sentence, Speaker
+from segue_operator.console.speech import AT_A_TIME, MOST_WAITING, NotSaid, Sentence, Speaker
 from segue_operator.folder.console import FolderConsole
 from segue_operator.reports import ReportBook
 
@@ -151,6 +151,56 @@ def test_without_a_key_of_the_person_none_is_sent(world: FolderWorld) -> None:
         said(world, answer)
     assert "authorization" not in asked[0].headers
     assert refused.value.status == 424
+
+
+@pytest.mark.parametrize(
+    ("access", "url"),
+    [
+        (SpeechAccess(), "http://sidecar:8000"),
+        (SpeechAccess(port=9000, ports={"gpu": 7000}), "http://sidecar:9000"),
+        (SpeechAccess(ports={"default": 9001}), "http://sidecar:9001"),
+    ],
+)
+def test_without_one_speech_api_the_server_of_a_pod_that_has_the_revision_is_asked(
+    world: FolderWorld, access: SpeechAccess, url: str
+) -> None:
+    world.write_voice("v1", **QUICK)
+    live(world)
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(200, content=b"RIFF", headers={"Segue-Voice": KEY})
+
+    speaker = Speaker(access, shown(world), transport=httpx.MockTransport(answer))
+    asyncio.run(speaker.say(KEY, Sentence(revision=world.revision_of_file(), text="Hello."), authorization=None))
+    assert asked == [f"{url}/v1/audio/speech"]
+
+
+def test_more_sentences_than_can_wait_are_refused_at_once(world: FolderWorld) -> None:
+    world.write_voice("v1", **QUICK)
+    live(world)
+    at_once, most = 0, 0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return httpx.Response(200, content=b"RIFF", headers={"Segue-Voice": KEY})
+
+    speaker = Speaker(SpeechAccess(url="http://server"), shown(world), transport=httpx.MockTransport(answer))
+    sentence = Sentence(revision=world.revision_of_file(), text="Hello.")
+
+    async def crowd() -> list[object]:
+        calls = (speaker.say(KEY, sentence, authorization=None) for _ in range(MOST_WAITING + 3))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    outcomes = asyncio.run(crowd())
+    refused = [each for each in outcomes if isinstance(each, NotSaid)]
+    assert [each.status for each in refused] == [429] * 3
+    assert most <= AT_A_TIME
 
 
 def test_a_revision_that_no_pod_has_ready_is_not_asked_for(world: FolderWorld) -> None:

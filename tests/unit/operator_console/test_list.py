@@ -82,6 +82,12 @@ def test_a_change_that_the_list_does_not_show_is_not_told() -> None:
     assert told(rows, 1) == {}
 
 
+def test_a_voice_that_was_taken_back_says_why_and_not_what_serves_since() -> None:
+    back = [{"type": "Promoted", "status": "False", "reason": "RolledBack"}]
+    source = FakeSource().put(voice_document(conditions=back, lastRollback={"message": "textMatch failed"}))
+    assert told(refreshed(Rows(source)), None)["default/narrator"]["message"] == "textMatch failed"
+
+
 def test_a_voice_that_went_is_told_and_one_that_came_back_is_not_gone() -> None:
     source = FakeSource().put(voice_document(), voice_document("default/other"))
     rows = refreshed(Rows(source))

@@ -13,7 +13,7 @@ from segue_operator.console.attention import CODES
 from segue_operator.console.detail import PHASES
 from segue_operator.console.static import assets
 
-STATIC = resources.files("segue_operator.console").joinpath("static")
+STATIC = resources.files("segue_operator.console").joinpath("page")
 
 
 def words(language: str) -> dict[str, str]:

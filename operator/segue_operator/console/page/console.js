@@ -70,13 +70,13 @@ async function start() {
   $("language").value = language === "zh" ? "zh" : "en";
   $("theme").value = localStorage.getItem("segue-theme") ?? "auto";
   look($("theme").value);
-  await speak($("language").value);
   $("language").addEventListener("change", async () => {
     localStorage.setItem("segue-language", $("language").value);
     await speak($("language").value);
     drawAll();
   });
   $("theme").addEventListener("change", () => look($("theme").value));
+  await speak($("language").value);
   prepareList();
   prepareActing(drawAll);
   listen(onNews);

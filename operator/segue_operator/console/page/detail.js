@@ -34,7 +34,7 @@ export function drawDetail() {
     $("d-state").append(h("p", { class: "banner bad" }, t("gone", { key: voice.key })));
     return;
   }
-  draw($("d-state"), [voice.code, voice.message, voice.level, voice.problems, voice.refused, voice.target, voice.active, voice.generation, voice.lastRollback, state.about, sessionStorage.getItem("segue-token") !== null], () => standing(voice));
+  draw($("d-state"), [voice.code, voice.message, voice.level, voice.problems, voice.refused, voice.target, voice.active, voice.generation, state.about, sessionStorage.getItem("segue-token") !== null], () => standing(voice));
   draw($("d-rollout"), [voice.timeline, voice.phase, voice.deadline, voice.active, voice.target, voice.stable, voice.rollout, progressOf(voice), voice.counts, state.about], () => rollout(voice));
   draw($("d-figures"), [voice.reports, voice.code === "Serving"], () => figures(voice));
   drawListen($("d-listen"), voice);
@@ -52,7 +52,7 @@ function head(voice) {
   const name = nameOf(state.selected);
   return [
     h("a", { href: "#", class: "back", data: { keep: "back" } }, `← ${t("back")}`),
-    h("h2", { class: "title", tabindex: "-1", id: "voice-title" }, name),
+    h("h2", { class: "title", tabindex: "-1", id: "voice-title", data: { keep: "title" } }, name),
     voice?.weights ? h("p", { class: "soft files" }, `${voice.engine} · `, Object.entries(voice.weights).map(([part, uri], at) => [at ? " · " : "", `${part} `, h("code", { title: uri }, uri.split("/").slice(-2).join("/"))])) : null,
   ];
 }
@@ -61,12 +61,11 @@ function head(voice) {
 
 function standing(voice) {
   const level = levelOf(voice);
-  const why = voice.code === "RolledBack" && voice.lastRollback ? voice.lastRollback.message : voice.message;
   return h("section", { class: `card standing ${level}`, "aria-labelledby": "standing-title" },
     h("h3", { id: "standing-title" }, h("span", { class: "dot", "aria-hidden": "true" }), t(`code.${voice.code}`)),
     h("p", {}, t(`why.${voice.code}`)),
     voice.problems.map((text) => h("p", { class: "said" }, said(text))),
-    why ? h("p", { class: "said" }, h("span", { class: "soft" }, `${t("says")}: `), said(why)) : null,
+    voice.message ? h("p", { class: "said" }, h("span", { class: "soft" }, `${t("says")}: `), said(voice.message)) : null,
     has(`next.${voice.code}`) ? h("p", {}, h("strong", {}, `${t("next")}: `), t(`next.${voice.code}`)) : null,
     buttons(voice),
     h("details", {}, h("summary", { data: { keep: "commands" } }, t("commands")), commands(voice).map(command)));

@@ -2,6 +2,7 @@
 
 const words = { en: null, zh: null };
 let language = "en";
+let wished = "en";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -18,9 +19,13 @@ export function h(tag, attributes = {}, ...children) {
   return made;
 }
 
-export async function speak(wanted) {
-  language = wanted === "zh" ? "zh" : "en";
-  words[language] ??= await (await fetch(`strings.${language}.json`)).json();
+// Take a language, once its words are here; of two wishes the later one counts.
+export async function speak(wish) {
+  const mine = wish === "zh" ? "zh" : "en";
+  wished = mine;
+  words[mine] ??= await (await fetch(`strings.${mine}.json`)).json();
+  if (wished !== mine) return;
+  language = mine;
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   document.title = t("title");
   for (const each of document.querySelectorAll("[data-t]")) each.textContent = t(each.dataset.t);
@@ -91,15 +96,18 @@ export function command(text) {
   return h("div", { class: "command" }, h("code", { lang: "en" }, text), button);
 }
 
-// Put new content into a place only where it is about something new; the focus stays on what has the same `data-keep`.
+// Put new content into a place only where it is about something new. The focus stays on what has the same `data-keep`,
+// or near it; what a person opened or closed stays so.
 const drawn = new WeakMap();
 export function draw(place, about, make) {
   const text = JSON.stringify([language, about]);
   if (drawn.get(place) === text) return;
   drawn.set(place, text);
   const keep = place.contains(document.activeElement) ? document.activeElement.dataset.keep : null;
+  const folds = new Map([...place.querySelectorAll("details")].map((each) => [each.firstChild.dataset.keep, each.open]));
   place.replaceChildren(...[make()].flat(Infinity).filter(Boolean));
-  if (keep) [...place.querySelectorAll("[data-keep]")].find((each) => each.dataset.keep === keep)?.focus();
+  for (const each of place.querySelectorAll("details")) each.open = folds.get(each.firstChild.dataset.keep) ?? each.open;
+  if (keep) ([...place.querySelectorAll("[data-keep]")].find((each) => each.dataset.keep === keep) ?? place.querySelector("button, summary"))?.focus({ preventScroll: true });
 }
 
 // Say something to whoever cannot see it change.

@@ -18,37 +18,40 @@ export function drawListen(container, voice) {
   const revisions = Object.keys(voice.resident);
   const about = JSON.stringify([document.documentElement.lang, voice.key, revisions, voice.active, voice.target, state.about?.canListen]);
   if (about === drawnFor && container.childElementCount) return;
-  const known = container.childElementCount && parts?.key === voice.key ? { text: parts.text.value, key: parts.apiKey.value } : null;
-  const rest = container.querySelector(".result");
+  const same = container.childElementCount > 0 && parts?.key === voice.key;
   drawnFor = about;
   if (!state.about?.canListen || !revisions.length) {
     parts = null;
     container.replaceChildren(h("section", { class: "card" }, h("h3", {}, t("listen")), h("p", { class: "empty" }, t(state.about?.canListen === false ? "listen.off" : "listen.none"))));
     return;
   }
-  build(container, voice, revisions, known, rest);
+  build(container, voice, revisions, same ? parts : null);
 }
 
-function build(container, voice, revisions, known, rest) {
+// `before` is what a person has typed, chosen and heard already: it stays when versions come and go.
+function build(container, voice, revisions, before) {
   const newest = voice.target && revisions.includes(voice.target) ? voice.target : revisions.find((each) => each !== voice.active) ?? revisions[0];
   const oldest = revisions.includes(voice.stable) && voice.stable !== newest ? voice.stable : revisions.find((each) => each !== newest) ?? revisions[0];
   const options = (chosen) => revisions.map((each) => h("option", { value: each, selected: each === chosen }, `${short(each)}${each === voice.active ? ` (${t("listen.active")})` : each === voice.target ? ` (${t("listen.new")})` : ""}`));
-  const keep = parts?.key === voice.key && known;
-  const choice = (name, fallback) => (keep && parts.two && revisions.includes(parts[name].value) ? parts[name].value : fallback);
+  const choice = (name, fallback) => (before?.two && revisions.includes(before[name].value) ? before[name].value : fallback);
+  const focused = container.contains(document.activeElement) ? document.activeElement : null;
   const [a, b] = [choice("a", oldest), choice("b", newest)];
   const two = revisions.length > 1;
   parts = {
     key: voice.key,
     two,
-    text: h("textarea", { id: "say-text", rows: "2", maxlength: "500", lang: "en" }),
+    text: before?.text ?? h("textarea", { id: "say-text", rows: "2", maxlength: "500", lang: "en" }),
     a: h("select", { id: "say-a" }, options(a)),
     b: h("select", { id: "say-b" }, options(b)),
-    apiKey: h("input", { id: "say-key", type: "password", autocomplete: "off", spellcheck: "false" }),
-    result: rest && keep ? rest : h("div", { class: "result", "aria-live": "polite" }),
+    apiKey: before?.apiKey ?? h("input", { id: "say-key", type: "password", autocomplete: "off", spellcheck: "false" }),
+    result: before?.result ?? h("div", { class: "result", "aria-live": "polite" }),
   };
-  parts.text.value = known?.text ?? voice.policy.verification.cases?.[0]?.text ?? t("listen.default");
-  parts.apiKey.value = known?.key ?? sessionStorage.getItem(KEY) ?? "";
-  parts.apiKey.addEventListener("change", () => { sessionStorage.setItem(KEY, parts.apiKey.value); });
+  if (!before) {
+    const { text, apiKey } = parts;
+    text.value = voice.policy.verification.cases?.[0]?.text ?? t("listen.default");
+    apiKey.value = sessionStorage.getItem(KEY) ?? "";
+    apiKey.addEventListener("change", () => sessionStorage.setItem(KEY, apiKey.value));
+  }
   container.replaceChildren(h("section", { class: "card listen", "aria-labelledby": "listen-title" },
     h("h3", { id: "listen-title" }, t("listen")), h("p", { class: "soft" }, t("listen.about")),
     h("label", { class: "field" }, h("span", {}, t("listen.text")), parts.text),
@@ -58,6 +61,7 @@ function build(container, voice, revisions, known, rest) {
       h("button", { type: "button", data: { say: "open" }, on: { click: () => compare(voice, false) } }, t(two ? "listen.one" : "listen.single"))),
     h("details", { open: Boolean(parts.apiKey.value) }, h("summary", {}, t("listen.key")), h("label", { class: "field" }, h("span", { class: "unseen" }, t("listen.key")), parts.apiKey)),
     parts.result));
+  if (focused?.isConnected) focused.focus();
 }
 
 async function compare(voice, blind) {
