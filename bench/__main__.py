@@ -9,7 +9,7 @@ from importlib import import_module
 
 from bench.table import CONSOLE
 
-NAMES = ("swap", "memory", "crash", "serve", "reload", "fleet", "gpt_sovits", "gpt_sovits_text")
+NAMES = ("swap", "memory", "crash", "serve", "reload", "fleet", "observability", "gpt_sovits", "gpt_sovits_text")
 
 
 def main() -> int:

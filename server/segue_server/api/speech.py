@@ -18,9 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from segue.errors import SegueError
 from segue.memory.messages import VoiceName
+from segue.tracing import TRACEPARENT, Tracing
 from segue_server.api.errors import ApiError, explain
 from segue_server.api.keys import Caller, KeyRing
 from segue_server.api.protocol import SCOPE_KEY, BoundedProtocol
+from segue_server.api.request_trace import RequestTrace
 from segue_server.api.schema import SpeechRequest, StreamFormat, VoiceRef, parse_speech, request_model, to_spec
 from segue_server.config import ServerConfig
 from segue_server.revisions.roster import Roster
@@ -53,6 +55,7 @@ class Exchange:
     receive: Receive
     send: Send
     request_id: str
+    trace: RequestTrace | None = None
 
     @property
     def connection(self) -> BoundedProtocol | None:
@@ -64,8 +67,18 @@ class Exchange:
 class SpeechApi:
     """The endpoint."""
 
-    def __init__(self, studio: Studio, *, roster: Roster, cold: ColdStart, keys: KeyRing, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        studio: Studio,
+        *,
+        roster: Roster,
+        cold: ColdStart,
+        keys: KeyRing,
+        config: ServerConfig,
+        tracing: Tracing | None = None,
+    ) -> None:
         """Answers by `studio`, for callers whom `keys` knows."""
+        self._tracing = tracing
         self._studio = studio
         self._roster = roster
         self._cold = cold
@@ -76,17 +89,27 @@ class SpeechApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        exchange = Exchange(scope, receive, send, f"req_{secrets.token_hex(12)}")
+        trace = self._begin_trace(scope) if self._tracing is not None else None
+        exchange = Exchange(scope, receive, send, f"req_{secrets.token_hex(12)}", trace)
         try:
             await self._answer(exchange)
         except (ClientGone, ReaderLeft):
             return
+        finally:
+            if trace is not None:
+                trace.end(request_id=exchange.request_id)
+
+    def _begin_trace(self, scope: Scope) -> RequestTrace:
+        assert self._tracing is not None
+        return RequestTrace(self._tracing, traceparent=Headers(scope=scope).get(TRACEPARENT))
 
     async def _answer(self, exchange: Exchange) -> None:
         headers: list[Header] = [
             (b"segue-request-id", exchange.request_id.encode()),
             (b"x-request-id", exchange.request_id.encode()),
         ]
+        if exchange.trace is not None:
+            headers.append((b"traceparent", exchange.trace.traceparent.encode()))
         try:
             request, spec, listener = await self._understand(exchange)
             headers.append((b"segue-voice", _header_value(str(spec.voice))))
@@ -96,6 +119,8 @@ class SpeechApi:
         except SegueError as error:
             await _send_error(exchange, explain(error), headers)
             return
+        if exchange.trace is not None:
+            exchange.trace.admitted(answer, spec)
         match answer:
             case Hit():
                 headers.append((b"segue-cache", b"hit"))
@@ -210,6 +235,8 @@ class SpeechApi:
                 await _send_error(exchange, explain(error), [*headers, *_speaker_headers(joined)])
                 return
             log.warning("request %s: the stream is cut: %s", exchange.request_id, error)
+            if exchange.trace is not None:
+                exchange.trace.failed(str(error))
             _cut(exchange, error)
         finally:
             watch.cancel()
@@ -256,6 +283,8 @@ async def _leave_when_gone(receive: Receive, joined: Joined) -> None:
 
 
 async def _send_error(exchange: Exchange, error: ApiError, headers: list[Header]) -> None:
+    if exchange.trace is not None:
+        exchange.trace.failed(str(error), status=error.status)
     body = error.body
     sent = [*headers, *error.headers, (b"content-length", str(len(body)).encode())]
     if error.status in (408, 413):
