@@ -126,13 +126,16 @@ class Span:
 
     def stages(self, stages: Sequence[Stage]) -> None:
         """Its parts, as spans below it; what has not ended ends now."""
+        from opentelemetry.context import Context
         from opentelemetry.trace import set_span_in_context
 
-        context = set_span_in_context(self._span)
+        context = set_span_in_context(self._span, Context())
         now_s = time.monotonic()
+        ahead_ns = time.time_ns() - int(now_s * 1e9)
         for stage in stages:
-            part = self._tracer.start_span(stage.name, context=context, start_time=_epoch_ns(stage.began_s))
-            part.end(_epoch_ns(now_s if stage.ended_s is None else stage.ended_s))
+            ended_s = now_s if stage.ended_s is None else stage.ended_s
+            part = self._tracer.start_span(stage.name, context=context, start_time=int(stage.began_s * 1e9) + ahead_ns)
+            part.end(int(ended_s * 1e9) + ahead_ns)
 
     def end(self, *, error: str = "") -> None:
         """It is over; an error says why it failed."""
@@ -152,15 +155,16 @@ class Tracing:
         self._ids = ids
         self._tracer = provider.get_tracer("segue")
 
-    def begin(self, name: str, *, traceparent: str | None = None, attributes: Attributes | None = None) -> Span:
+    def begin(self, name: str, *, traceparent: str | None = None) -> Span:
         """Begin something that somebody asked for; a `traceparent` that is wrong counts as none."""
+        from opentelemetry.context import Context
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        carrier = {TRACEPARENT: traceparent} if traceparent else {}
-        context = TraceContextTextMapPropagator().extract(carrier)
-        span = self._tracer.start_span(name, context=context, kind=SpanKind.SERVER, attributes=dict(attributes or {}))
-        return Span(self._tracer, span)
+        context = Context()
+        if traceparent:
+            context = TraceContextTextMapPropagator().extract({TRACEPARENT: traceparent}, context)
+        return Span(self._tracer, self._tracer.start_span(name, context=context, kind=SpanKind.SERVER))
 
     def tell(
         self,
@@ -223,7 +227,3 @@ def make_tracing(service: str, *, environment: Mapping[str, str] = os.environ) -
     provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=ids)  # type: ignore[arg-type]
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return Tracing(provider, ids)
-
-
-def _epoch_ns(monotonic_s: float) -> int:
-    return time.time_ns() - int((time.monotonic() - monotonic_s) * 1e9)

@@ -24,6 +24,7 @@ class RequestTrace:
         self._began_s = time.monotonic()
         self._flight: Flight | None = None
         self._stages: list[Stage] = []
+        self._attributes: dict[str, str | int] = {}
         self._error = ""
         self._status = 200
 
@@ -35,13 +36,13 @@ class RequestTrace:
     def admitted(self, answer: Answer, spec: SpeechSpec) -> None:
         """It was understood, and a revision was chosen."""
         self._stages.append(Stage("accept", self._began_s, time.monotonic()))
-        self._span.note({"segue.voice": str(spec.voice), "segue.text.chars": len(spec.text)})
+        self._attributes.update({"segue.voice": str(spec.voice), "segue.text.chars": len(spec.text)})
         if isinstance(answer, Hit):
-            self._span.note({"segue.revision": answer.revision, "segue.cache": "hit"})
+            self._attributes.update({"segue.revision": answer.revision, "segue.cache": "hit"})
         else:
             self._flight = answer.flight if answer.fresh else None  # whoever joined waited for a part of it only
-            self._span.note({"segue.cache": "miss" if answer.fresh else "hit"})
-            self._span.note({"segue.revision": answer.flight.speaker.revision})
+            self._attributes.update({"segue.cache": "miss" if answer.fresh else "hit"})
+            self._attributes.update({"segue.revision": answer.flight.speaker.revision})
 
     def failed(self, why: str, *, status: int = 200) -> None:
         """It is answered with an error, or cut after its status went out. A client's mistake is no error of ours."""
@@ -52,9 +53,10 @@ class RequestTrace:
         """The answer is out."""
         if self._flight is not None:
             self._stages += self._flight.stages
-            self._span.note({"segue.revision": self._flight.speaker.revision})
+            self._attributes.update({"segue.revision": self._flight.speaker.revision})
             if self._flight.shielded is not None:
-                self._span.note({"segue.shielded": self._flight.shielded})
-        self._span.note({"segue.request_id": request_id, "http.response.status_code": self._status})
+                self._attributes.update({"segue.shielded": self._flight.shielded})
+        self._attributes.update({"segue.request_id": request_id, "http.response.status_code": self._status})
+        self._span.note(self._attributes)
         self._span.stages(self._stages)
         self._span.end(error=self._error)
