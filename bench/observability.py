@@ -6,8 +6,8 @@ does so every 30 s) and sends five spans a request over OTLP to a receiver in th
 workers count they count in both: it cannot be switched off.
 
 * `throughput_ratio`: the median over pairs of rounds, each at 16 listeners.
-* `cpu_ratio`: CPU seconds of the server's processes by answer, unobserved over observed. The same promise where the
-  machine has other work: what engines do not get of a core, they do not use.
+* `cpu_ratio`: CPU seconds of the server's processes by answer, unobserved over observed. No promise: scrapes and the
+  sending of spans cost the same by second however little is spoken, so it falls where a machine has other work.
 """
 
 from __future__ import annotations
@@ -200,9 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_report(options.out / "observability.json", figures, measured_in)
     lines = [
         at_least("throughput, observed over not", findings.ratio, 0.97, digits=3, needs_full=True),
-        at_least("CPU by answer, not over observed", findings.cpu_ratio, 0.97, digits=3, needs_full=True),
         at_most("failed", findings.wrong, 0),
         at_least("bytes of spans that arrived", findings.spans_bytes, 1),
+        note("CPU by answer, not over observed", f"{findings.cpu_ratio:.3f}"),
         note("scrapes", str(findings.scrapes)),
     ]
     return 0 if print_lines("observability", lines, short=options.short) else 1
