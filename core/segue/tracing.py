@@ -17,7 +17,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any
 from segue.errors import SegueError
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Tracer
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 OUTGOING: ContextVar[str | None] = ContextVar("segue_traceparent", default=None)
 """The `traceparent` that calls of the control API carry along; set around what is done for one rollout."""
@@ -110,9 +109,10 @@ class GivenIds:
 class Span:
     """Something that is being done, known to others by its `traceparent`."""
 
-    def __init__(self, tracer: Tracer, span: Any) -> None:
-        self._tracer = tracer
+    def __init__(self, span: Any, hand_on: Callable[[ReadableSpan], None]) -> None:
+        """A span of the SDK; `hand_on` takes those that are over."""
         self._span = span
+        self._hand_on = hand_on
 
     @property
     def traceparent(self) -> str:
@@ -125,17 +125,31 @@ class Span:
         self._span.set_attributes(dict(attributes))
 
     def stages(self, stages: Sequence[Stage]) -> None:
-        """Its parts, as spans below it; what has not ended ends now."""
-        from opentelemetry.context import Context
-        from opentelemetry.trace import set_span_in_context
+        """Its parts, as spans below it; what has not ended ends now.
 
-        context = set_span_in_context(self._span, Context())
+        They are handed on as what they are, spans that are over. Those of the SDK, made to be changed while they last,
+        take several times as long to make, and there are four in each request.
+        """
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.trace import SpanContext
+
+        if not self._span.is_recording():
+            return
+        parent = self._span.get_span_context()
         now_s = time.monotonic()
         ahead_ns = time.time_ns() - int(now_s * 1e9)
         for stage in stages:
             ended_s = now_s if stage.ended_s is None else stage.ended_s
-            part = self._tracer.start_span(stage.name, context=context, start_time=int(stage.began_s * 1e9) + ahead_ns)
-            part.end(int(ended_s * 1e9) + ahead_ns)
+            over = ReadableSpan(
+                stage.name,
+                SpanContext(parent.trace_id, random.getrandbits(64) or 1, False, parent.trace_flags),
+                parent,
+                self._span.resource,
+                start_time=int(stage.began_s * 1e9) + ahead_ns,
+                end_time=int(ended_s * 1e9) + ahead_ns,
+                instrumentation_scope=self._span.instrumentation_scope,
+            )
+            self._hand_on(over)
 
     def end(self, *, error: str = "") -> None:
         """It is over; an error says why it failed."""
@@ -149,9 +163,10 @@ class Span:
 class Tracing:
     """Makes spans and sends them in the background; what cannot be sent is dropped by the SDK, which logs it."""
 
-    def __init__(self, provider: TracerProvider, ids: GivenIds) -> None:
-        """Owns the provider, which takes its ids from `ids`."""
+    def __init__(self, provider: TracerProvider, processor: SpanProcessor, ids: GivenIds) -> None:
+        """Owns the provider, which takes its ids from `ids` and hands spans to `processor`."""
         self._provider = provider
+        self._processor = processor
         self._ids = ids
         self._tracer = provider.get_tracer("segue")
 
@@ -164,7 +179,7 @@ class Tracing:
         context = Context()
         if traceparent:
             context = TraceContextTextMapPropagator().extract({TRACEPARENT: traceparent}, context)
-        return Span(self._tracer, self._tracer.start_span(name, context=context, kind=SpanKind.SERVER))
+        return Span(self._tracer.start_span(name, context=context, kind=SpanKind.SERVER), self._processor.on_end)
 
     def tell(
         self,
@@ -225,5 +240,6 @@ def make_tracing(service: str, *, environment: Mapping[str, str] = os.environ) -
     resource = Resource.create({SERVICE_NAME: environment.get("OTEL_SERVICE_NAME") or service})
     ids = GivenIds()
     provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=ids)  # type: ignore[arg-type]
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return Tracing(provider, ids)
+    processor = BatchSpanProcessor(OTLPSpanExporter())
+    provider.add_span_processor(processor)
+    return Tracing(provider, processor, ids)
