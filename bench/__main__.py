@@ -10,7 +10,7 @@ from importlib import import_module
 from bench.table import CONSOLE
 
 NAMES = (
-    *("swap", "memory", "crash", "serve", "reload", "fleet", "residency"),
+    *("swap", "memory", "crash", "serve", "reload", "fleet", "residency", "observability"),
     *("gpt_sovits", "gpt_sovits_text", "gpt_sovits_models"),
 )
 

@@ -112,6 +112,7 @@ async def running_stack(
     workers: int | None = None,
     server: Mapping[str, Any] | None = None,
     sidecar: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
     budget_bytes: int = BUDGET_BYTES,
 ) -> AsyncIterator[Stack]:
     """Run the processes inside this block.
@@ -120,12 +121,16 @@ async def running_stack(
     ----------
     server, sidecar
         Keys put over those that `segue up` writes into the configuration files.
+    environment
+        Variables of the processes beside our own.
     """
     directory = Path(tempfile.mkdtemp(prefix=f"segue-bench-{name}-"))
     try:
         stack = _prepare(directory, workers=workers, budget_bytes=budget_bytes, with_operator=with_operator)
         override_config(stack.plan.server_config, server or {})
         override_config(stack.plan.sidecar_config, sidecar or {})
+        for service in stack.services.values():
+            service.environment.update(environment or {})
         async with _services(stack):
             yield stack
     finally:

@@ -31,6 +31,7 @@ from segue.errors import (
     UnsupportedWire,
     WrongPod,
 )
+from segue.tracing import OUTGOING, TRACEPARENT
 from segue.wire import (
     HEADER_FENCE,
     HEADER_NOW,
@@ -305,6 +306,9 @@ class SidecarClient:
     ) -> Answer:
         content = body.model_dump_json(by_alias=True).encode() if body is not None else None
         kind = {"content-type": "application/json"} if content is not None else {}
+        traceparent = OUTGOING.get()
+        if traceparent is not None:
+            kind[TRACEPARENT] = traceparent
         answer = await self._line.exchange(
             Request(
                 method=method,

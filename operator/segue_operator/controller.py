@@ -15,6 +15,7 @@ from segue.rollout import needs
 from segue_operator.desired import NoDesiredSet
 from segue_operator.leader import Fences, NotLeading
 from segue_operator.ports import Clock, Cluster, DesiredSet, Events, Fleet, Triggers
+from segue_operator.rollout_traces import RolloutTraces
 from segue_operator.slots import SlotBook
 from segue_operator.tallies import Tallies
 from segue_operator.triggers.nothing import NoTriggers
@@ -43,6 +44,7 @@ class Controller:
     desired: DesiredSet = field(default_factory=NoDesiredSet)
     fleet_of: Callable[[VoiceModel], Hashable] = by_name
     tallies: Tallies = field(default_factory=Tallies)
+    traces: RolloutTraces | None = None
     on_first_reading: Callable[[], None] = lambda: None
     _loops: dict[str, VoiceLoop] = field(default_factory=dict)
 
@@ -82,6 +84,7 @@ class Controller:
             desired=self.desired,
             fleet_of=self.fleet_of,
             tallies=self.tallies,
+            traces=self.traces,
         )
         for key in sorted(self.cluster.keys() - self._loops.keys()):
             self._loops[key] = VoiceLoop(key, around)

@@ -17,6 +17,7 @@ from functools import partial
 from segue.certificate_expiry import CertificateExpiry
 from segue.rollout import PodFacts
 from segue.tls import KeyPairFiles
+from segue.tracing import make_tracing
 from segue_operator.api import ApiServer, Board, bind, make_server, serve_on
 from segue_operator.changes import Changes
 from segue_operator.clock import SystemClock
@@ -40,6 +41,7 @@ from segue_operator.leader import Fences, Leadership, take_leadership
 from segue_operator.listener import address_of, bind_address, make_plain_app, make_plain_server
 from segue_operator.metrics import Overview, overview_registry
 from segue_operator.reports import ReportBook
+from segue_operator.rollout_traces import RolloutTraces
 from segue_operator.slots import SlotBook
 from segue_operator.tallies import Tallies
 from segue_operator.triggers.wiring import ExternalTriggers, build_triggers
@@ -69,6 +71,7 @@ async def run(config: OperatorConfig) -> None:
 
 
 async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
+    tracing = make_tracing("segue-operator")
     changes, clock = Changes(), SystemClock()
     events = EventLog.open(config.state_directory / "events.jsonl", changes=changes, now=clock.now)
     cluster = _cluster(config, changes)
@@ -83,6 +86,7 @@ async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
         events=events,
         fences=leadership.fences,
         slots=SlotBook(config.fleet.max_concurrent_rollouts),
+        traces=RolloutTraces(tracing) if tracing is not None else None,
     )
     has_read = asyncio.Event()
     controller.triggers = triggers = _triggers(config, cluster, controller, has_read)
@@ -111,6 +115,8 @@ async def _lead(config: OperatorConfig, leadership: Leadership) -> None:
         await _run_until_stopped(board, controller, triggers, listening, console)
     finally:
         config.socket.unlink(missing_ok=True)
+        if tracing is not None:
+            tracing.close()
 
 
 def _triggers(

@@ -19,11 +19,13 @@ from datetime import datetime, timedelta
 from segue.errors import SegueError, StaleFence
 from segue.model import Status, VoiceModel
 from segue.rollout import Action, Command, Needs, PodView, Snapshot, needs, next_action
+from segue.tracing import OUTGOING
 from segue.wire import Fence
 from segue_operator.desired import NoDesiredSet
 from segue_operator.fleet.carrying import describe, log_level, revision_in
 from segue_operator.leader import Fences, NotLeading
 from segue_operator.ports import Clock, Cluster, DesiredSet, Events, Fleet, Triggers, WriteConflict
+from segue_operator.rollout_traces import RolloutTraces
 from segue_operator.slots import QUEUED_REASON, SlotBook
 from segue_operator.tallies import Tallies
 from segue_operator.triggers.nothing import NoTriggers
@@ -60,6 +62,7 @@ class Surroundings:
     desired: DesiredSet = field(default_factory=NoDesiredSet)
     fleet_of: Callable[[VoiceModel], Hashable] = by_name
     tallies: Tallies = field(default_factory=Tallies)
+    traces: RolloutTraces | None = None
 
 
 class CommandsFailed(SegueError):
@@ -177,6 +180,8 @@ class VoiceLoop:
 
     async def _act(self, voice: VoiceModel, action: Action) -> None:
         """Commands, then the revert, then the status, then the events."""
+        if self.around.traces is not None:
+            OUTGOING.set(self.around.traces.traceparent(voice))
         failed = await self._send_all(voice, action.commands)
         if action.revert is not None:
             with self.around.fences.under_way():
@@ -185,6 +190,8 @@ class VoiceLoop:
             with self.around.fences.under_way():
                 await self.around.cluster.write_status(voice, action.status)
             self.around.tallies.note(self.key, voice.status, action.status)
+            if self.around.traces is not None:
+                self.around.traces.note(voice, action.status)
         for event in action.events:
             self.around.events.publish(self.key, event)
         if failed:

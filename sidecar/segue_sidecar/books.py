@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from segue.errors import MemoryError_, NotFound
@@ -46,6 +46,8 @@ class Books:
         Counts every change; `stale` are the voices that changed since they were last rendered.
     handles
         Handle to voice and revision, kept after the revision went: its last requests may still be counted.
+    on_left
+        Told of each revision that leaves its phase, before it does, and when (CLOCK_REALTIME ns).
     released
         Highest fence and uid of voices that were let go, so that a deposed leader cannot bring one back.
     """
@@ -62,6 +64,7 @@ class Books:
         self.version = 0
         self.stale: set[str] = set()
         self.events: deque[SidecarEvent] = deque(maxlen=EVENTS_KEPT)
+        self.on_left: Callable[[RevisionEntry, int], None] = lambda _entry, _now_ns: None
         self._next_handle = 1
         self._next_slot = 0
         self._next_event = 1
@@ -152,8 +155,10 @@ class Books:
         if (entry.phase, entry.reason, entry.message) == (phase, reason, message):
             return
         if entry.phase is not phase:
+            now_ns = time.time_ns()
+            self.on_left(entry, now_ns)
             entry.progress = Progress()
-            entry.since_ns = time.time_ns()
+            entry.since_ns = now_ns
         entry.phase, entry.reason, entry.message = phase, reason, message
         self.touch(entry.voice)
 

@@ -15,10 +15,13 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from starlette.types import ASGIApp
+
 from segue.errors import SegueError
 from segue.garbage import settle_garbage
 from segue.memory.handoff import HandoffListener
 from segue.tls import server_context
+from segue.tracing import make_tracing
 from segue_sidecar.api.app import make_app
 from segue_sidecar.assembly import Parts, assemble
 from segue_sidecar.books import Books
@@ -31,6 +34,7 @@ from segue_sidecar.metrics import Metrics
 from segue_sidecar.readiness import Readiness
 from segue_sidecar.rounds import PACE_EVERY_S, every, keep_spares
 from segue_sidecar.status import make_status_app
+from segue_sidecar.traces import CommandTraces
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class Sidecar:
         self._windows = Journal(config.journal_directory / "windows.log")
         self._books = Books(self._journal)
         self._metrics = Metrics()
+        self._tracing = make_tracing("segue-sidecar")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
@@ -105,6 +110,16 @@ class Sidecar:
                     task.cancel()
         finally:
             _let_go_of_memory(parts)
+            if self._tracing is not None:
+                self._tracing.close()
+
+    def _traced(self, app: ASGIApp) -> ASGIApp:
+        """The application, with its commands and the phases of revisions in the operator's traces where wanted."""
+        if self._tracing is None:
+            return app
+        traces = CommandTraces(self._tracing)
+        self._books.on_left = traces.left
+        return traces.around(app)
 
     def _rounds(self, parts: Parts) -> dict[str, Coroutine[Any, Any, None]]:
         """What goes on for as long as the sidecar runs."""
@@ -169,7 +184,7 @@ class Sidecar:
     async def _listening(self, parts: Parts) -> AsyncIterator[None]:
         config, readiness = self._config, Readiness(parts)
         tls = server_context(config.tls.files, client_name=config.tls.client_name)
-        control = HttpListener(make_app(parts.services), tls=tls, request_s=config.deadlines.request_s)
+        control = HttpListener(self._traced(make_app(parts.services)), tls=tls, request_s=config.deadlines.request_s)
         status = HttpListener(
             make_status_app(metrics=self._metrics, waiting_for=readiness.waiting_for),
             request_s=config.deadlines.request_s,

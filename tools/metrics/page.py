@@ -51,6 +51,9 @@ All that the processes tell Prometheus. `segue up` prints the three addresses; i
 (`monitoring.podMonitors`) find the ports by name. What to do when one of them is out of bounds is in
 [runbooks/](runbooks/), what to look at first in the dashboards (`monitoring.dashboards`).
 
+Use and memory of GPUs are not in it: NVIDIA's dcgm-exporter tells them by pod, from outside, where a process that hangs
+cannot be asked. What a worker takes of CPU and memory is read from the kernel for the same reason.
+
 Histograms are classic ones. Series of a revision end when no worker has it any more: what it counted is added to
 `revision="past"` in one scrape, so leave that out of every rate. Counters begin at 0 with their process.
 """

@@ -20,6 +20,7 @@ from typing import Any
 from segue.certificate_expiry import CertificateExpiry
 from segue.rollout import Event
 from segue.tls import KeyPairFiles
+from segue.tracing import make_tracing
 from segue_operator.api import serve_on
 from segue_operator.clock import SystemClock
 from segue_operator.config import KubernetesConfig
@@ -51,6 +52,7 @@ from segue_operator.kubernetes.wiring import Watching
 from segue_operator.leader import NotLeading
 from segue_operator.listener import address_of, bind_address, make_plain_app, make_plain_server
 from segue_operator.metrics import Overview, overview_registry
+from segue_operator.rollout_traces import RolloutTraces
 from segue_operator.slots import SlotBook
 from segue_operator.tallies import Tallies
 from segue_operator.triggers.wiring import ExternalTriggers, build_triggers
@@ -94,6 +96,7 @@ class Operator:
         self._clock = SystemClock()
         self._tenure: Tenure | None = None
         self._tallies = Tallies()
+        self._tracing = make_tracing("segue-operator")
         self._stop = asyncio.Event()
         identity = config.lease.identity or f"{socket.gethostname()}_{uuid.uuid4()}"
         self._fleets = Fleets(config.fleets)
@@ -165,6 +168,8 @@ class Operator:
             listening.close()
             if console is not None:
                 console.socket.close()
+            if self._tracing is not None:
+                self._tracing.close()
 
     def _told_to_stop(self) -> None:
         self._stop.set()
@@ -233,6 +238,7 @@ class Operator:
             desired=desired,
             fleet_of=self._fleets.of_voice,
             tallies=self._tallies,
+            traces=RolloutTraces(self._tracing) if self._tracing is not None else None,
         )
         return Tenure(fleet, desired, controller)
 

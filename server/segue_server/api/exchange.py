@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from segue.errors import SegueError
 from segue_server.api.errors import ApiError
 from segue_server.api.protocol import SCOPE_KEY, BoundedProtocol
+from segue_server.api.request_trace import RequestTrace
 from segue_server.synthesis.flight import ReaderLeft
 
 MOST_DISCARDED_BYTES = 16 << 20
@@ -31,12 +32,13 @@ class ClientGone(SegueError):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and where its answer goes."""
+    """A request and where its answer goes, and its trace where traces are wanted."""
 
     scope: Scope
     receive: Receive
     send: Send
     request_id: str
+    trace: RequestTrace | None = None
 
     @property
     def headers(self) -> Headers:
@@ -110,6 +112,8 @@ class Exchange:
 
     async def send_error(self, error: ApiError, headers: list[Header]) -> None:
         """Answer with an error; nothing was sent before."""
+        if self.trace is not None:
+            self.trace.failed(str(error), status=error.status)
         body = error.body
         sent = [*headers, *error.headers, (b"content-length", str(len(body)).encode())]
         if error.status in (408, 413):
@@ -119,6 +123,8 @@ class Exchange:
 
     def cut(self, error: SegueError) -> None:
         """End the connection in the middle of the answer."""
+        if self.trace is not None:
+            self.trace.failed(str(error))
         if self.connection is None:
             raise error
         self.connection.cut()

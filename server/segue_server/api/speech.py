@@ -13,11 +13,14 @@ import logging
 import secrets
 from dataclasses import replace
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from segue.errors import SegueError
+from segue.tracing import TRACEPARENT, Tracing
 from segue_server.api.dialect import Asked, Dialect
 from segue_server.api.exchange import ClientGone, Exchange, Header, header_value
+from segue_server.api.request_trace import RequestTrace
 from segue_server.config import ServerConfig
 from segue_server.synthesis.cold import ColdStart
 from segue_server.synthesis.failures import VoiceCold
@@ -35,8 +38,17 @@ log = logging.getLogger(__name__)
 class SpeechApi:
     """Answers requests, in whatever API they are asked."""
 
-    def __init__(self, studio: Studio, *, cold: ColdStart, shelf: Shelf, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        studio: Studio,
+        *,
+        cold: ColdStart,
+        shelf: Shelf,
+        config: ServerConfig,
+        tracing: Tracing | None = None,
+    ) -> None:
         """Answers by `studio`, with recordings from `shelf`."""
+        self._tracing = tracing
         self._studio = studio
         self._cold = cold
         self._shelf = shelf
@@ -44,11 +56,19 @@ class SpeechApi:
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, *, dialect: Dialect) -> None:
         """Answer one request."""
-        exchange = Exchange(scope, receive, send, f"req_{secrets.token_hex(12)}")
+        trace = self._begin_trace(scope) if self._tracing is not None else None
+        exchange = Exchange(scope, receive, send, f"req_{secrets.token_hex(12)}", trace)
         try:
             await self._answer(exchange, dialect)
         except (ClientGone, ReaderLeft):
             return
+        finally:
+            if trace is not None:
+                trace.end(request_id=exchange.request_id)
+
+    def _begin_trace(self, scope: Scope) -> RequestTrace:
+        assert self._tracing is not None
+        return RequestTrace(self._tracing, traceparent=Headers(scope=scope).get(TRACEPARENT))
 
     async def _answer(self, exchange: Exchange, dialect: Dialect) -> None:
         headers: list[Header] = [
@@ -56,6 +76,8 @@ class SpeechApi:
             (b"x-request-id", exchange.request_id.encode()),
         ]
         asked: Asked | None = None
+        if exchange.trace is not None:
+            headers.append((b"traceparent", exchange.trace.traceparent.encode()))
         try:
             asked = await dialect.understand(exchange)
             headers += [(b"segue-voice", header_value(str(asked.spec.voice))), *asked.headers]
@@ -67,6 +89,8 @@ class SpeechApi:
         except SegueError as error:
             await exchange.send_error(dialect.refusal(error, text=asked.text if asked is not None else None), headers)
             return
+        if exchange.trace is not None:
+            exchange.trace.admitted(answer, asked.spec)
         match answer:
             case Hit():
                 headers.append((b"segue-cache", b"hit"))

@@ -17,6 +17,7 @@ from enum import Enum
 
 from segue.errors import OptionRejected, SegueError, TextRejected
 from segue.memory.stats_layout import Outcome
+from segue.tracing import Stage
 from segue_server.revisions.resident import Resident
 from segue_server.synthesis.attempt import Attempt
 from segue_server.synthesis.cache import CachedSpeech
@@ -137,6 +138,9 @@ class Flight:
         self._loop = asyncio.get_running_loop()
         self._began_s = time.monotonic()
         self._progress_s = self._began_s
+        self._heard_s: float | None = None
+        self._spoken_s: float | None = None
+        self._encoded_s: float | None = None
         self._made_bytes = 0
         self._readers: list[Reader] = []
         self._waiters: list[asyncio.Future[None]] = []
@@ -190,6 +194,17 @@ class Flight:
                 self._waiters.remove(waiter)
 
     @property
+    def stages(self) -> list[Stage]:
+        """Where its time went: in the queue, in the engine, in the codec (beside the engine). As far as it came."""
+        stepped_s = self._attempt.row.stepped_s
+        found = [Stage("queue", self._began_s, stepped_s)]
+        if stepped_s is not None:
+            found.append(Stage("synthesis", stepped_s, self._spoken_s))
+        if self._heard_s is not None:
+            found.append(Stage("encode", self._heard_s, self._encoded_s))
+        return found
+
+    @property
     def result(self) -> CachedSpeech:
         """What the cache keeps of a complete flight."""
         return CachedSpeech(
@@ -209,6 +224,7 @@ class Flight:
             return
         self._progress_s = time.monotonic()
         if self._lane is None:
+            self._heard_s = self._progress_s
             self._lane = EncodingLane(
                 self.spec.output, engine_rate=attempt.resident.sample_rate, executor=self._crew.codec, sink=self
             )
@@ -219,6 +235,7 @@ class Flight:
         """All is spoken, or the revision failed."""
         if self.state is not FlightState.MAKING:
             return
+        self._spoken_s = time.monotonic()
         if end.error is None and self._lane is not None:
             self.phones, self.tokens = end.phones, end.tokens
             self._lane.finish()
@@ -247,6 +264,7 @@ class Flight:
 
     def on_encoded(self) -> None:
         """The answer is complete."""
+        self._encoded_s = time.monotonic()
         self._land(FlightState.COMPLETE)
 
     def on_encoder_failed(self, error: BaseException) -> None:
@@ -274,6 +292,7 @@ class Flight:
         failed.resident.stats.shielded()
         self.shielded = failed.resident.ref.revision
         self.speaker = resident.ref
+        self._heard_s = self._spoken_s = None
         self._attempt = self._begin(resident)
         return True
 

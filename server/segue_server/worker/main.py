@@ -27,6 +27,7 @@ from segue.engine import Device
 from segue.memory.mapped_once import MapOnce
 from segue.memory.stats import StatsPage
 from segue.memory.stats_layout import WorkerState
+from segue.tracing import make_tracing
 from segue_server.api.acceptor import Acceptor
 from segue_server.api.app import Counted, make_app
 from segue_server.api.keys import LOOK_EVERY_S, KeyRing
@@ -117,6 +118,7 @@ class Worker:
             deadline_s=config.request_deadline_s,
             busy_s=lambda: self._engine.busy_s,
         )
+        self._tracing = make_tracing("segue-server")
         self._keys = KeyRing(config.keys_file, default_namespace=config.default_namespace)
         self._app = Counted(self._make_app(), stats=self._stats)
         self._connections = ServerState()
@@ -169,6 +171,7 @@ class Worker:
             cold=ColdStart(self._roster, self._link, wait_s=self._config.timeouts.cold_start_s),
             shelf=Shelf(self._config.references, executor=self._readers),
             config=self._config,
+            tracing=self._tracing,
         )
         return make_app(speech, roster=self._roster, keys=self._keys, config=self._config, started_s=int(time.time()))
 
@@ -292,6 +295,8 @@ class Worker:
         self._builder.close()
         for executor in (self._codec, self._ears, self._readers):
             executor.shutdown(wait=False, cancel_futures=True)
+        if self._tracing is not None:
+            self._tracing.close()
         if self._supervisor is not None:
             self._supervisor.close()
         if not self._engine.stop(timeout_s=2.0):
