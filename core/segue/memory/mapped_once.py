@@ -37,24 +37,34 @@ class MapOnce(WeightMapper):
         """`mapper` does the mapping."""
         self._mapper = mapper
         self._mappings: dict[str, _Mapping] = {}
+        self._turn = threading.Lock()
         self._lock = threading.Lock()
 
     @override
     def map(self, fds: Sequence[int], part: PartRef) -> MappedPart:
+        with self._turn:
+            # Mapping may take long (a copy to a device does); whoever lets another part go must not wait for it.
+            mapping = self._shared(fds, part)
+            if mapping is None:
+                mapping = _Mapping(self._mapper.map(fds, part), users=1)
+                with self._lock:
+                    self._mappings[part.digest] = mapping
+            return _User(self, mapping, part)
+
+    def _shared(self, fds: Sequence[int], part: PartRef) -> _Mapping | None:
+        """The mapping that there is, with one more user; then `fds` are not needed."""
         with self._lock:
             mapping = self._mappings.get(part.digest)
             if mapping is None or mapping.part.leaving:
-                mapping = _Mapping(self._mapper.map(fds, part))
-                self._mappings[part.digest] = mapping
-            else:
-                memfd.close_all(fds)
-                if mapping.part.part.size_bytes != part.size_bytes:
-                    raise ArenaCorrupt(
-                        f"part {part.name!r} was offered with {part.size_bytes} bytes, but {part.digest} is mapped "
-                        f"here with {mapping.part.part.size_bytes}: refused"
-                    )
+                return None
+            memfd.close_all(fds)
+            if mapping.part.part.size_bytes != part.size_bytes:
+                raise ArenaCorrupt(
+                    f"part {part.name!r} was offered with {part.size_bytes} bytes, but {part.digest} is mapped "
+                    f"here with {mapping.part.part.size_bytes}: refused"
+                )
             mapping.users += 1
-            return _User(self, mapping, part)
+            return mapping
 
     def prefault(self, mapping: _Mapping) -> None:
         """Once for all users: it would else be done again with every voice."""

@@ -55,8 +55,14 @@ class DeviceMapper(WeightMapper):
     """Maps device memory, and copies host memory."""
 
     def __init__(self, device: CudaDevice, gpu: Gpu) -> None:
-        self._shared = SharedMapper(device, elsewhere=unmapping_thread())
-        self._copy = CopyMapper(device, SlotPool(device, gpu.budget_bytes), bytes_per_s=gpu.copy_bytes_per_s)
+        elsewhere = unmapping_thread()
+        self._shared = SharedMapper(device, elsewhere=elsewhere)
+        self._copy = CopyMapper(
+            device,
+            SlotPool(device, gpu.budget_bytes),
+            bytes_per_s=gpu.copy_bytes_per_s,
+            elsewhere=elsewhere,
+        )
 
     @override
     def map(self, fds: Sequence[int], part: PartRef) -> MappedPart:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typing_extensions import override
 
 from segue.engine import PreparedPart
 from segue.errors import ArenaCorrupt
 from segue.memory.arena import ArenaPlan
 from segue.memory.host import HostMapper, HostMemory
+from segue.memory.interface import MappedPart, WeightMapper
 from segue.memory.mapped_once import MapOnce
 from segue.memory.messages import PartRef
 from segue.memory.voice_view import shared_part, voice_view
@@ -110,4 +114,37 @@ def test_shared_models_are_told_apart_by_their_name() -> None:
     del view
     for part in parts:
         part.close()
+    memory.close()
+
+
+class _Slow(WeightMapper):
+    """Maps when the test says so, as a copy to a device takes its time."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    @override
+    def map(self, fds: Sequence[int], part: PartRef) -> MappedPart:
+        self.begun.set()
+        assert self.go_on.wait(10)
+        return HostMapper().map(fds, part)
+
+
+def test_letting_go_does_not_wait_for_a_mapping_that_takes_long() -> None:
+    memory, (one, other) = _memory(1.0, 2.0)
+    slow = _Slow()
+    mapper = MapOnce(slow)
+    slow.go_on.set()
+    leaving = mapper.map(memory.export(one.digest), one)
+    slow.go_on.clear()
+    slow.begun.clear()
+    coming: list[MappedPart] = []
+    thread = threading.Thread(target=lambda: coming.append(mapper.map(memory.export(other.digest), other)))
+    thread.start()
+    assert slow.begun.wait(10)
+    leaving.close()
+    assert not coming
+    slow.go_on.set()
+    thread.join(10)
+    coming[0].close()
     memory.close()

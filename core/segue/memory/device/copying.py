@@ -17,7 +17,7 @@ from segue.engine import PartView
 from segue.errors import DeviceError, DigestMismatch
 from segue.memory.arena import Step
 from segue.memory.device.array import Lender, device_view
-from segue.memory.device.departure import Departure, run_here
+from segue.memory.device.departure import Departure, Elsewhere, run_here
 from segue.memory.device.device import CudaDevice
 from segue.memory.device.mapping import digest_on_device
 from segue.memory.device.slots import Slot, SlotPool
@@ -47,9 +47,14 @@ class CopyMapper(WeightMapper):
         slots: SlotPool,
         *,
         bytes_per_s: float = 0.0,
+        elsewhere: Elsewhere = run_here,
         sleep: Sleep = time.sleep,
     ) -> None:
-        """Copy on a stream that gives way to others, no faster than `bytes_per_s` (0: as fast as it goes)."""
+        """Copy on a stream that gives way to others, no faster than `bytes_per_s` (0: as fast as it goes).
+
+        Slots are given back `elsewhere`: whoever makes one meanwhile keeps the pool for as long as the driver takes.
+        """
+        self._elsewhere = elsewhere
         self._device = device
         self.slots = slots
         self._bytes_per_s = bytes_per_s
@@ -68,7 +73,7 @@ class CopyMapper(WeightMapper):
             host.close()
             raise
         self.slots.keep_spare(slot.kind)
-        return CopiedPart(host, slot, cuda=self._device, leave=self._leave)
+        return CopiedPart(host, slot, cuda=self._device, leave=self._leave, elsewhere=self._elsewhere)
 
     def _shared(self, digest: str) -> Slot | None:
         with self._lock:
@@ -121,6 +126,7 @@ class CopiedPart(MappedPart):
         *,
         cuda: CudaDevice,
         leave: Leave,
+        elsewhere: Elsewhere,
     ) -> None:
         """Take over the host arena and one use of the slot; see `CopyMapper.map`."""
         self._host = host
@@ -128,7 +134,7 @@ class CopiedPart(MappedPart):
         self._device = cuda
         self._lender = Lender()
         digest = host.part.digest
-        self._departure = Departure(cuda, self._lender, last=lambda: leave(digest), elsewhere=run_here)
+        self._departure = Departure(cuda, self._lender, last=lambda: leave(digest), elsewhere=elsewhere)
 
     @property
     @override

@@ -22,6 +22,7 @@ from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 from segue.errors import SynthesisError
 from segue_engines.gpt_sovits.formats import T2SConfig
 from segue_engines.gpt_sovits.t2s.decode import T2SBatch
+from segue_engines.gpt_sovits.t2s.memory import MemoryPool
 from segue_engines.gpt_sovits.t2s.network import T2SNetwork, Utterance
 
 Work = Callable[[], Tensor]
@@ -152,8 +153,11 @@ class StaticNetwork:
         self._graphs: dict[int, Work] = {}
         self._inputs = self._reach = self._positions
 
-    def new_cache(self, *, slots: int, capacity: int) -> StaticCache:
-        """Reserve everything and capture a graph for each bucket of rows. Once: graphs know their addresses."""
+    def new_cache(self, *, slots: int, capacity: int, pool: MemoryPool | None = None) -> StaticCache:
+        """Reserve everything and capture a graph for each bucket of rows. Once: graphs know their addresses.
+
+        Nothing is taken from `pool`, whose blocks move from row to row.
+        """
         if self._graphs:
             raise RuntimeError("a static network has one cache; build another one")
         halves = any(tensor.dtype == torch.int16 for tensor in self.parameters.values())

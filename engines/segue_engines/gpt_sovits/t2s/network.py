@@ -165,7 +165,8 @@ class T2SNetwork:
         self, utterances: Sequence[Utterance], read: Sequence[Tensor], slots: Sequence[int], cache: KeyValueCache
     ) -> Tensor:
         """The layers of a prefill; `read` are the utterances as the first layer takes them."""
-        x, ends = torch.cat(tuple(read)), torch.tensor([len(rows) for rows in read]).cumsum(0)
+        x = torch.cat(tuple(read))
+        ends = torch.tensor([len(rows) for rows in read], device=x.device).cumsum(0)
         spans = [
             _Span(
                 slice(int(end) - len(rows), int(end)),
