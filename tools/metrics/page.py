@@ -35,6 +35,9 @@ BOUNDS = {
     "verb": "of an API call",
     "code": "of an API server's answer; 0: none",
     "watch": "what is watched",
+    "source": "where weights came from: `memory`, `disk`, `source`",
+    "engine": "a name in the sidecar's configuration",
+    "model": "a list in the engine's code",
 }
 """Every label that a process sets, and why it cannot grow without end."""
 

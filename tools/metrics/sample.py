@@ -15,9 +15,10 @@ from typing import cast
 from prometheus_client import CollectorRegistry, generate_latest
 
 from segue.memory.host import HostMemory
-from segue.memory.messages import VoiceName
+from segue.memory.messages import PartRef, VoiceName
 from segue.memory.stats_layout import BATCH_BUCKETS, BUCKETS_S, WorkerCell, WorkerState
 from segue.memory.stats_reader import Counters, WorkerReading
+from segue.memory.voice_view import shared_part
 from segue.wire import FileSource, Gate, ProbeKind, ProbePhase, ProbeReport, RevisionPhase, RevisionRequest
 from segue_operator.kubernetes.metrics import ClusterCollector, Counted
 from segue_operator.metrics import Overview, overview_registry
@@ -29,7 +30,7 @@ from segue_server.supervisor.metrics import Snapshot
 from segue_server.supervisor.totals import Totals
 from segue_server.supervisor.usage import Usage
 from segue_sidecar.books import Books
-from segue_sidecar.entries import RevisionEntry, Said
+from segue_sidecar.entries import ModelsEntry, RevisionEntry, Said
 from segue_sidecar.journal import Journal
 from segue_sidecar.metrics import BooksCollector, Metrics
 from segue_sidecar.throttle import Pacer
@@ -69,6 +70,8 @@ def sidecar_text() -> str:
     with tempfile.TemporaryDirectory() as folder:
         books = Books(Journal(Path(folder) / "journal.log"))
         _add_voice(books)
+        hubert = PartRef(name=shared_part("hubert"), digest="c" * 64, size_bytes=1)
+        books.models["gpt-sovits"] = ModelsEntry(engine="gpt-sovits", parts=(hubert,), absent={"roberta": "no file"})
         metrics.registry.register(
             BooksCollector(
                 books=books,

@@ -106,6 +106,18 @@ def test_products_in_bfloat16_are_rounded_once_in_any_order_of_multiplying(rows:
     assert _unequal(rounded.onto(residual, x), residual + product.bfloat16().float() + bias) <= 0.002
 
 
+@pytest.mark.parametrize(("wide", "narrow"), [(512, 1536), (2048, 512), (512, 512)])
+def test_products_of_a_row_in_bfloat16_do_not_depend_on_its_company(wide: int, narrow: int) -> None:
+    draw = torch.Generator().manual_seed(wide)
+    linear = HalfLinear(torch.randn(narrow, wide, generator=draw).bfloat16(), torch.randn(narrow, generator=draw))
+    x, residual = torch.randn(16, wide, generator=draw), torch.randn(16, narrow, generator=draw)
+    together, onto = linear(x), linear.onto(residual, x)
+    for first, count in ((0, 1), (15, 1), (3, 2), (5, 7)):
+        rows = slice(first, first + count)
+        assert torch.equal(linear(x[rows]), together[rows])
+        assert torch.equal(linear.onto(residual[rows], x[rows]), onto[rows])
+
+
 @pytest.mark.parametrize("rows", [1, 31, 32, 100])
 def test_products_of_bytes_are_alike_whether_widened_or_not(rows: int) -> None:
     draw = torch.Generator().manual_seed(rows)

@@ -27,6 +27,7 @@ OBJECT_STORES = {"s3fs", "gcsfs", "huggingface-hub"}
 TRACES = {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
 """`opentelemetry` is one package of many distributions; a lock file must name those that `segue.tracing` imports."""
 
+_API = "opentelemetry-api"
 OPTIONAL_ENGINE = "segue_engines.gpt_sovits"
 VARIANTS = [(name, engine) for engine, names in ENGINES.items() for name in names]
 BY_NAME = {canonicalize_name(distribution) for found in LIBRARIES.values() for distribution in found.values()}
@@ -71,7 +72,8 @@ def imported(graph: grimp.ImportGraph, package: str) -> set[str]:
     reached = modules.union(*(graph.find_upstream_modules(module) for module in modules))
     tops = {module for module in reached if graph.is_module_squashed(module)} - sys.stdlib_module_names
     known = packages_distributions()
-    return {canonicalize_name(known[top.partition(".")[0]][0]) for top in tops}
+    found = {top: known[top.partition(".")[0]] for top in tops}
+    return {canonicalize_name(_API if _API in each else each[0]) for each in found.values()}
 
 
 @pytest.mark.parametrize("name", IMAGES)

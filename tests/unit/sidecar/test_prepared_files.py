@@ -40,7 +40,12 @@ def job(folder: Path, plan: ArenaPlan, *, most_bytes: int = 1 << 30) -> dict[str
     """Of both children, for one part."""
     path = folder / "kind" / plan.digest
     part = {"name": "tone", "digest": plan.digest, "size": plan.total_bytes, "path": str(path)}
-    return {"folder": str(folder), "parts": [part], "mostBytes": most_bytes}
+    return {
+        "folder": str(folder),
+        "parts": [part],
+        "mostBytes": most_bytes,
+        "memory": {"mode": "host", "device": "cpu"},
+    }
 
 
 def keep(folder: Path, channel: Channel, number: int, *, most_bytes: int = 1 << 30) -> tuple[dict[str, Any], Path]:

@@ -52,7 +52,11 @@ class PlainLinear:
 
 
 class HalfLinear:
-    """Weights in bfloat16; products and bias are summed in float32 by the processor and rounded once."""
+    """Weights in bfloat16; products and bias are summed in float32 by the processor and rounded once.
+
+    A row comes out the same, bit by bit, whatever rows are beside it. One row alone is doubled for that: the
+    product of a matrix and a vector is summed in another order than that of two matrices.
+    """
 
     __slots__ = ("_bias", "_column", "_short_bias", "_weight")
 
@@ -63,14 +67,19 @@ class HalfLinear:
         self._column = self._short_bias[:, None]
 
     def __call__(self, x: Tensor) -> Tensor:
+        short = _at_least_two(x.bfloat16())
         if _matrix_first(x):
-            return torch.addmm(self._column, self._weight, x.bfloat16().t()).t()
-        return linear(x.bfloat16(), self._weight, self._short_bias)
+            return torch.addmm(self._column, self._weight, short.t()).t()[: len(x)]
+        return linear(short, self._weight, self._short_bias)[: len(x)]
 
     def onto(self, residual: Tensor, x: Tensor) -> Tensor:
-        short = x.bfloat16()
+        short = _at_least_two(x.bfloat16())
         product = torch.mm(self._weight, short.t()).t() if _matrix_first(x) else linear(short, self._weight)
-        return torch.add(residual, product).add_(self._bias)
+        return torch.add(residual, product[: len(x)]).add_(self._bias)
+
+
+def _at_least_two(x: Tensor) -> Tensor:
+    return x if len(x) > 1 else torch.cat((x, x))
 
 
 def _matrix_first(x: Tensor) -> bool:

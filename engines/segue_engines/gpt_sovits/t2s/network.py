@@ -57,25 +57,6 @@ class _Layer:
     norm2: tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """One of several utterances that are read together.
-
-    Attributes
-    ----------
-    rows
-        Its own among all.
-    mask
-        Added to its scores.
-    blocks
-        Of each layer, where its keys and values go: `(2, heads, n, head_width)`.
-    """
-
-    rows: slice
-    mask: Tensor
-    blocks: Sequence[Tensor]
-
-
 class T2SNetwork:
     """The network on tensors that belong to somebody else (an arena): `parameters`. Nothing is copied."""
 
@@ -116,7 +97,10 @@ class T2SNetwork:
     def prefill(
         self, utterances: Sequence[Utterance], cache: KeyValueCache, *, room: Sequence[int]
     ) -> tuple[list[int], Tensor]:
-        """Read utterances, each into a free slot. Together they read the matrices once.
+        """Read utterances, each into a free slot.
+
+        One by one, though read together they would read the matrices once: products of another number of rows may be
+        rounded otherwise, which is heard in bfloat16.
 
         Parameters
         ----------
@@ -139,7 +123,8 @@ class T2SNetwork:
         lengths = [len(rows) for rows in read]
         slots = cache.join(lengths, wanted=[length + more for length, more in zip(lengths, room, strict=True)])
         try:
-            return slots, self._read_all(utterances, read, slots, cache)
+            alone = zip(utterances, read, slots, strict=True)
+            return slots, torch.cat([self._read_one(*each, cache) for each in alone])
         except BaseException:
             for slot in reversed(slots):
                 cache.leave(slot)
@@ -161,36 +146,23 @@ class T2SNetwork:
         cache.advance(slots)
         return x @ self._head
 
-    def _read_all(
-        self, utterances: Sequence[Utterance], read: Sequence[Tensor], slots: Sequence[int], cache: KeyValueCache
-    ) -> Tensor:
-        """The layers of a prefill; `read` are the utterances as the first layer takes them."""
-        x = torch.cat(tuple(read))
-        ends = torch.tensor([len(rows) for rows in read], device=x.device).cumsum(0)
-        spans = [
-            _Span(
-                slice(int(end) - len(rows), int(end)),
-                _prefill_mask(len(each.phones), len(rows), dtype=self.shape.dtype, device=x.device),
-                cache.written(slot).unbind(0),
-            )
-            for slot, rows, end, each in zip(slots, read, ends, utterances, strict=True)
-        ]
-        for place, layer in enumerate(self._layers):
-            packed = layer.qkv(x)
-            x = _rest(layer, x, torch.cat([self._read(packed, span, place) for span in spans]))
-        return x[ends - 1] @ self._head
+    def _read_one(self, utterance: Utterance, x: Tensor, slot: int, cache: KeyValueCache) -> Tensor:
+        """The layers of a prefill, `x` as the first one takes it; the logits `(1, vocabulary)` after its last row."""
+        mask = _prefill_mask(len(utterance.phones), len(x), dtype=self.shape.dtype, device=x.device)
+        for layer, block in zip(self._layers, cache.written(slot).unbind(0), strict=True):
+            x = _rest(layer, x, self._read(layer.qkv(x), block, mask))
+        return x[-1:] @ self._head
 
-    def _read(self, packed: Tensor, span: _Span, layer: int) -> Tensor:
-        """Attention of one utterance to itself; its keys and values go into the cache.
+    def _read(self, packed: Tensor, block: Tensor, mask: Tensor) -> Tensor:
+        """Attention of an utterance to itself, `packed (n, 3 * width)` to `(n, width)`.
 
-        `packed (all rows, 3 * width)` to `(rows of the utterance, width)`.
+        Keys and values go into `block (2, heads, n, head_width)`, rounded where that is of a smaller type.
         """
-        mine = packed[span.rows].contiguous()
-        query, key, value = mine.view(len(mine), 3, self.config.head, self._head_width).permute(1, 2, 0, 3)
-        span.blocks[layer].copy_(torch.stack((key, value)))  # rounded here where the cache is smaller
-        mask = span.mask.to(packed.dtype)
-        mixed = scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask)[0]
-        return mixed.transpose(0, 1).reshape(len(mine), -1)
+        shape = (len(packed), 3, self.config.head, self._head_width)
+        query, key, value = packed.contiguous().view(shape).permute(1, 2, 0, 3)
+        block.copy_(torch.stack((key, value)))
+        mixed = scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask.to(packed.dtype))[0]
+        return mixed.transpose(0, 1).reshape(len(packed), -1)
 
     def _looked(self, packed: Tensor, views: LayerViews) -> Tensor:
         """Attention of one step: the new key and value of each row are written, then its query looks at its own past.
