@@ -17,12 +17,14 @@ from typing_extensions import override
 
 from segue.memory.interface import WeightMemory
 from segue.memory.voice_view import model_of
-from segue.wire import ModelsPhase, RevisionPhase
+from segue.wire import RESTING, ModelsPhase, RevisionPhase
 from segue_sidecar.books import Books
 from segue_sidecar.throttle import Pacer
 from segue_sidecar.workers import Roster, WorkerPhase
 
-_ON_THE_WAY = tuple(phase for phase in RevisionPhase if phase not in (RevisionPhase.READY, RevisionPhase.FAILED))
+_ON_THE_WAY = tuple(
+    phase for phase in RevisionPhase if phase not in {RevisionPhase.READY, RevisionPhase.FAILED, *RESTING}
+)
 _POOL = {
     "budget": "what may be used",
     "used": "what is not proven to be free, the lingering part included",

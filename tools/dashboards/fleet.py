@@ -203,7 +203,7 @@ def _sidecars() -> Row:
                 description="How long the revision that has been in a phase for longest has been in it, over all pods. "
                 "A line that only rises hangs.",
                 queries=[
-                    Query(f"max by (phase) ({series('segue_sidecar_revision_oldest_seconds', PODS)}) > 0", "{{phase}}")
+                    Query(f"max by (phase) ({series('segue_sidecar_revision_oldest_seconds', PODS)})", "{{phase}}")
                 ],
                 unit=parts.SECONDS,
                 width=24,
