@@ -80,7 +80,7 @@ class Handover:
         handle = entry.handle
         if handle is None or entry.phase not in _OFFERED or handle in worker.holds - worker.held:
             return
-        fds = [fd for part in entry.parts for fd in self._memory.export(part.digest)]
+        fds = self._memory.export_all(entry.parts)
         for part in entry.parts:
             self._memory.mark_holder(part.digest, holder=worker.id)
         worker.offered[handle] = time.monotonic()

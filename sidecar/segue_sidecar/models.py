@@ -265,7 +265,7 @@ class SharedModels:
         self.sound -= digests
         if parts:
             self._move(entry, ModelsPhase.VERIFYING)
-            fds = [fd for part in parts for fd in self._memory.export(part.digest)]
+            fds = self._memory.export_all(parts)
             job = {"parts": part_documents(parts), "memory": self._memory.mapping_terms}
             await self._child(ChildKind.REHASH, job, entry, deadline_s=self._config.deadlines.prove_s, fds=fds)
         self.sound |= digests

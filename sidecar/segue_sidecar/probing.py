@@ -144,8 +144,8 @@ class Probing:
     async def _probe(self, entry: RevisionEntry, request: ProbeRequest) -> ProbeReport:
         reference = (await self._residency.fetch(entry)).reference if entry.request.reference else None
         base = self._baseline(entry, request)
-        own = [fd for part in entry.parts for fd in self._memory.export(part.digest)]
-        theirs = [fd for part in base.parts for fd in self._memory.export(part.digest)] if base else []
+        own = self._memory.export_all(entry.parts)
+        theirs = self._memory.export_all(base.parts) if base else []
         job = self._job(entry, request, reference=reference, base=base)
         result = await self._nursery.run(
             ChildKind.PROBE,

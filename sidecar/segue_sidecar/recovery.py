@@ -206,7 +206,7 @@ class Recovery:
             return
         # Shared models are hashed with the first revision that lists them, and not once more with each other one.
         unsure = [part for part in entry.parts if part.digest not in self._shared.sound]
-        fds = [fd for part in unsure for fd in self._memory.export(part.digest)]
+        fds = self._memory.export_all(unsure)
         job = {"parts": part_documents(unsure), "memory": self._memory.mapping_terms}
         try:
             await self._nursery.run(ChildKind.REHASH, job, fds=fds, deadline_s=deadline_s)

@@ -237,7 +237,7 @@ class Residency:
                 ChildKind.PREPARE,
                 {**job, "shared": part_documents(shared), "memory": self._memory.mapping_terms},
                 entry,
-                fds=[fd for part in shared for fd in self._memory.export(part.digest)],
+                fds=self._memory.export_all(shared),
                 deadline_s=self._config.deadlines.prepare_s,
                 answer=filling.answer,
             )
@@ -285,7 +285,7 @@ class Residency:
             "memory": self._memory.mapping_terms,
             "language": entry.language,
         }
-        fds = [fd for part in entry.parts for fd in self._memory.export(part.digest)]
+        fds = self._memory.export_all(entry.parts)
         shown = await self._child(ChildKind.PROVE, job, entry, fds=fds, deadline_s=self._config.deadlines.prove_s)
         entry.sentence = ProbeReport(
             key="",

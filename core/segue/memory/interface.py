@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from segue.engine import PartView
+from segue.memory import memfd
 from segue.memory.arena import Step
 from segue.memory.messages import PartRef
 from segue.memory.mode import MemoryMode
@@ -215,6 +216,17 @@ class WeightMemory(Protocol):
             It was not uploaded yet.
         """
         ...
+
+    def export_all(self, parts: Iterable[PartRef]) -> list[int]:
+        """The descriptors of several parts, one after the other, as `export` gives them; all or none."""
+        fds: list[int] = []
+        try:
+            for part in parts:
+                fds += self.export(part.digest)
+        except BaseException:
+            memfd.close_all(fds)
+            raise
+        return fds
 
     def mark_holder(self, digest: str, *, holder: str) -> None:
         """Note that a worker got this part. Only asked where the kernel cannot say who holds what."""

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from typing_extensions import override
 
 from segue.errors import MemoryError_, NotReady, PoolExhausted
 from segue.memory import arena, memfd
+from segue.memory.holds import Hold, Holds
 from segue.memory.interface import Allocation, MemoryUsage
-from segue.memory.lease import leases_supported, still_held
 
 SPARE_STEP_BYTES = 4 << 20
 _PAGE_BYTES = 4096
@@ -31,13 +33,10 @@ Background = Callable[[Callable[[], None]], object]
 
 
 @dataclass(slots=True)
-class _Hold:
-    """Sealed memory, owned by one `O_RDWR` description of ours."""
+class _Hold(Hold):
+    """Sealed memory."""
 
-    fd: int
     size_bytes: int
-    owners: set[str] = field(default_factory=set)
-    holders: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -67,7 +66,7 @@ def run_now(job: Callable[[], None]) -> None:
     job()
 
 
-class Pool:
+class Pool(Holds[_Hold]):
     """All arenas of this sidecar, by content digest. Owned by one thread."""
 
     def __init__(
@@ -88,12 +87,11 @@ class Pool:
         """
         if budget_bytes <= 0:
             raise ValueError(f"the pool's budget must be positive, not {budget_bytes} bytes")
+        super().__init__()
         self._budget_bytes = budget_bytes
         self._spares_wanted = spares
         self._spare_bytes = _pages(spare_bytes)
         self._settled = False
-        self._resident: dict[str, _Hold] = {}
-        self._lingering: list[tuple[str, _Hold]] = []
         self._filling: dict[int, tuple[Allocation, int]] = {}  # by fd; with the bytes that the file may have
         self._leaving: list[_Disposal] = []
         self._background = background
@@ -112,18 +110,9 @@ class Pool:
             peak_bytes=self._peak_bytes,
         )
 
-    def holds(self, digest: str) -> bool:
-        """Whether this part is resident and not let go."""
-        return digest in self._resident
-
     def size_of(self, digest: str) -> int:
         """Bytes of a resident part. Raises KeyError where it is not here."""
         return self._resident[digest].size_bytes
-
-    def owners(self, digest: str) -> frozenset[str]:
-        """Who needs this part; empty where it is not here."""
-        hold = self._resident.get(digest)
-        return frozenset(hold.owners) if hold else frozenset()
 
     def digests(self) -> frozenset[str]:
         """All resident parts."""
@@ -207,32 +196,6 @@ class Pool:
         self._spare_bytes = max(self._spare_bytes, _pages(size_bytes))
         self._note_peak()
 
-    # --- who needs it -----------------------------------------------------------------------------------------------
-
-    def retain(self, digest: str, *, owner: str) -> None:
-        """`owner` needs this part, too; brings back one that was let go but is not free yet.
-
-        Raises
-        ------
-        KeyError
-            The part is not here (any more).
-        """
-        if digest not in self._resident:
-            position = next((i for i, (name, _) in enumerate(self._lingering) if name == digest), None)
-            if position is None:
-                raise KeyError(digest)
-            self._resident[digest] = self._lingering.pop(position)[1]
-        self._resident[digest].owners.add(owner)
-
-    def release(self, digest: str, *, owner: str) -> None:
-        """`owner` needs this part no longer. Idempotent."""
-        hold = self._resident.get(digest)
-        if hold is None or owner not in hold.owners:
-            return
-        hold.owners.discard(owner)
-        if not hold.owners:
-            self._linger(digest, self._resident.pop(digest))
-
     def export(self, digest: str) -> int:
         """A new read-only description of a resident part; owned by the caller.
 
@@ -242,30 +205,6 @@ class Pool:
             The part is not here.
         """
         return memfd.reopen(self._resident[digest].fd, os.O_RDONLY)
-
-    def mark_holder(self, digest: str, *, holder: str) -> None:
-        """Note who got a part. Decides only where leases are not supported."""
-        self._resident[digest].holders.add(holder)
-
-    def clear_holder(self, digest: str, *, holder: str) -> None:
-        """The holder said `retired`, or died."""
-        for name, hold in (*self._resident.items(), *self._lingering):
-            if name == digest:
-                hold.holders.discard(holder)
-
-    # --- giving it back ---------------------------------------------------------------------------------------------
-
-    def reap(self) -> tuple[str, ...]:
-        """Free what was let go and is held by nobody; returns the digests (or names of abandoned allocations).
-
-        The bytes count until `background` has closed the descriptors.
-        """
-        freed = [(name, hold) for name, hold in self._lingering if _is_free(hold)]
-        gone = {id(hold) for _, hold in freed}
-        self._lingering = [(name, hold) for name, hold in self._lingering if id(hold) not in gone]
-        for _, hold in freed:
-            self._dispose(hold.fd, _pages(hold.size_bytes))
-        return tuple(name for name, _ in freed)
 
     def grow_spare(self) -> bool:
         """Fault in up to 4 MiB of a spare, within the budget. False: nothing left to do for now.
@@ -290,19 +229,16 @@ class Pool:
 
     def close(self) -> None:
         """Close every descriptor. What workers map lives on. Idempotent."""
-        holds = [*self._resident.values(), *(hold for _, hold in self._lingering)]
-        memfd.close_all([*(hold.fd for hold in holds), *self._filling, *(spare.fd for spare in self._spares)])
-        self._resident.clear()
-        self._lingering.clear()
+        memfd.close_all([*(hold.fd for hold in self._every()), *self._filling, *(spare.fd for spare in self._spares)])
+        self._forget_all()
         self._filling.clear()
         self._spares.clear()
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _used_bytes(self) -> int:
-        holds = [*self._resident.values(), *(hold for _, hold in self._lingering)]
         filling_bytes = sum(taken_bytes for _, taken_bytes in self._filling.values())
-        return sum(_pages(hold.size_bytes) for hold in holds) + filling_bytes + self._leaving_bytes()
+        return sum(_pages(hold.size_bytes) for hold in self._every()) + filling_bytes + self._leaving_bytes()
 
     def _leaving_bytes(self) -> int:
         self._leaving = [disposal for disposal in self._leaving if not disposal.done]
@@ -358,23 +294,14 @@ class Pool:
         self._leaving.append(disposal)
         self._background(disposal.run)
 
-    def _keep(self, digest: str, hold: _Hold, *, owner: str) -> None:
-        resident = self._resident.setdefault(digest, hold)
-        resident.owners.add(owner)
-        if resident is not hold:
-            self._linger(digest, hold)
-
-    def _linger(self, name: str, hold: _Hold) -> None:
-        hold.owners.clear()
-        self._lingering.append((name, hold))
+    @override
+    def _give_back(self, hold: _Hold) -> None:
+        """The bytes count until `background` has closed the descriptor."""
+        self._dispose(hold.fd, _pages(hold.size_bytes))
 
     def _same_file_is_resident(self, fd: int, digest: str) -> bool:
         hold = self._resident.get(digest)
         return hold is not None and os.fstat(hold.fd).st_ino == os.fstat(fd).st_ino
-
-
-def _is_free(hold: _Hold) -> bool:
-    return not still_held(hold.fd) if leases_supported() else not hold.holders
 
 
 def _fault_in(fd: int, *, offset: int, length: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from segue.errors import SegueError
@@ -75,6 +75,10 @@ class Channel:
             return
         self._last_progress_s = now_s
         self.send({"progress": {"stage": stage, "done": done, "total": total}})
+
+    def steps(self, stage: str, *, before: int, total: int) -> Callable[[int], None]:
+        """What to call with the bytes done of one part, where `before` bytes of others were done already."""
+        return lambda done: self.progress(stage, done=before + done, total=total)
 
 
 def cut(text: str, *, most: int = 1500) -> str:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 
 from segue.errors import DigestMismatch
-from segue.memory.arena import ArenaPlan, Step, seal
+from segue.memory.arena import ArenaPlan, seal
 from segue_sidecar.children.channel import Channel
 
 
@@ -28,13 +28,9 @@ def fill(plans: Mapping[str, ArenaPlan], channel: Channel) -> None:
     done = 0
     for name, fd in zip(names, fds, strict=True):
         plan, before = plans[name], done
-        written = plan.write(fd, step=_step(channel, before=before, total=total))
+        written = plan.write(fd, step=channel.steps("fill", before=before, total=total))
         seal(fd)
         os.close(fd)
         done += plan.total_bytes
         if written != plan.digest:
             raise DigestMismatch(f"part {name} changed while it was written: {plan.digest} became {written}")
-
-
-def _step(channel: Channel, *, before: int, total: int) -> Step:
-    return lambda done: channel.progress("fill", done=before + done, total=total)

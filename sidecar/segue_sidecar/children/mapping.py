@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from segue.memory.arena import Step
 from segue.memory.device.device import CudaDevice
 from segue.memory.device.mapping import SharedMapper, SharedPart
 from segue.memory.host import HostMapper
@@ -97,7 +96,7 @@ def hash_all(parts: Sequence[PartRef], fds: Sequence[int], terms: Mapping[str, A
     for part, own in _grouped(parts, fds, terms):
         opened = mapper.map([os.dup(fd) for fd in own], part)
         try:
-            opened.verify(step=_step(channel, before=before, total=total))
+            opened.verify(step=channel.steps("verify", before=before, total=total))
         finally:
             _close([opened], within_s=_CLOSE_WITHIN_S)
         before += part.size_bytes
@@ -144,7 +143,3 @@ def _close(parts: Sequence[MappedPart], *, within_s: float) -> None:
                 if time.monotonic() >= ends_s:
                     raise
                 time.sleep(0.005)
-
-
-def _step(channel: Channel, *, before: int, total: int) -> Step:
-    return lambda done: channel.progress("verify", done=before + done, total=total)

@@ -11,7 +11,6 @@ from typing import Any
 
 from segue.errors import MemoryError_
 from segue.memory import memfd
-from segue.memory.arena import Step
 from segue.memory.device.uploading import upload
 from segue_sidecar.children.channel import Channel
 from segue_sidecar.children.mapping import device_of, part_refs
@@ -31,12 +30,8 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         device = device_of(job["memory"])
         for part in parts:
             own, fds = fds[:_DESCRIPTORS], fds[_DESCRIPTORS:]
-            upload(device, own, part, step=_step(channel, before=done, total=total))
+            upload(device, own, part, step=channel.steps("upload", before=done, total=total))
             done += part.size_bytes
     finally:
         memfd.close_all(fds)
     return {}
-
-
-def _step(channel: Channel, *, before: int, total: int) -> Step:
-    return lambda done: channel.progress("upload", done=before + done, total=total)

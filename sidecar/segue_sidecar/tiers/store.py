@@ -91,7 +91,7 @@ class PreparedStore:
         prepared = entry.prepared
         parts = [part for part in prepared if not is_shared(part.name)]  # those come from where all voices get them
         try:
-            fds = [fd for part in parts for fd in self._memory.export(part.digest)]
+            fds = self._memory.export_all(parts)
         except (KeyError, MemoryError_):
             return  # it left memory before its turn came
         job: Mapping[str, Any] = {

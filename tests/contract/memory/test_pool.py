@@ -11,7 +11,7 @@ from tests.support.memory import open_fds, prepared_part, written_memfd
 from tests.support.memory_peer import Peer
 
 from segue.errors import ArenaCorrupt, MemoryError_, NotReady, PoolExhausted
-from segue.memory import arena, lease, memfd, pool
+from segue.memory import arena, holds, lease, memfd
 from segue.memory.arena import ArenaPlan
 from segue.memory.host import HostMapper, HostMemory
 from segue.memory.messages import PartRef
@@ -301,7 +301,7 @@ def unfinished() -> int:
 def test_without_leases_memory_is_held_until_every_holder_is_gone(
     memory: HostMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "leases_supported", lambda: False)
+    monkeypatch.setattr(holds, "leases_supported", lambda: False)
     part = laid_in(memory)
     for worker in ("w0", "w1"):
         memory.mark_holder(part.digest, holder=worker)

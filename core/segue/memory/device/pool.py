@@ -1,7 +1,7 @@
 """The budget of device memory: whose it is, and what is really free again. The device's counterpart of `memory.pool`.
 
-Kept apart from it because almost nothing is the same: a device has no spares to fault in and no seals, its memory comes
-in multiples of a granularity (2 MiB on today's devices), and who still holds a part is asked of its token.
+Kept apart from it because little is the same beside `holds`: a device has no spares to fault in and no seals, memory
+comes in multiples of a granularity (2 MiB on today's devices), and who still holds a part is asked of its token.
 
 Parts of up to half a granularity share an allocation. Room in a shared allocation is given away once and never again,
 so that nothing is ever rewritten under a worker that still maps it; the allocation goes back when its last part is
@@ -15,14 +15,16 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from typing_extensions import override
 
 from segue.errors import DeviceFull, PoolExhausted
 from segue.memory import memfd
 from segue.memory.arena_header import PAGE_BYTES, round_up
 from segue.memory.device.token import Place
+from segue.memory.holds import Hold, Holds
 from segue.memory.interface import MemoryUsage
-from segue.memory.lease import leases_supported, still_held
 from segue.memory.pool import Background, run_now
 
 Create = Callable[[int], int]
@@ -49,16 +51,13 @@ class Room:
 
 
 @dataclass(slots=True)
-class _Hold:
-    """One part: its token, owned by one `O_RDWR` description of ours, and the allocation it lies in."""
+class _Hold(Hold):
+    """One part: its token (`fd`), and the allocation it lies in."""
 
-    token_fd: int
     chunk: Chunk
-    owners: set[str] = field(default_factory=set)
-    holders: set[str] = field(default_factory=set)
 
 
-class DevicePool:
+class DevicePool(Holds[_Hold]):
     """All parts on one device, by content digest. Owned by one thread."""
 
     def __init__(
@@ -67,6 +66,7 @@ class DevicePool:
         """An empty pool for the device with this UUID. Descriptors are closed by `background`."""
         if budget_bytes < granularity:
             raise ValueError(f"a GPU budget of {budget_bytes} bytes holds nothing: {granularity} are the least")
+        super().__init__()
         self._budget_bytes = budget_bytes
         self._device = device
         self._granularity = granularity
@@ -74,8 +74,6 @@ class DevicePool:
         self._background = background
         self._chunks: list[Chunk] = []
         self._open: Chunk | None = None
-        self._resident: dict[str, _Hold] = {}
-        self._lingering: list[tuple[str, _Hold]] = []
         self._peak_bytes = 0
 
     # --- figures ----------------------------------------------------------------------------------------------------
@@ -91,15 +89,6 @@ class DevicePool:
             spare_bytes=0,
             peak_bytes=self._peak_bytes,
         )
-
-    def holds(self, digest: str) -> bool:
-        """Whether this part is resident and not let go."""
-        return digest in self._resident
-
-    def owners(self, digest: str) -> frozenset[str]:
-        """Who needs this part; empty where it is not here."""
-        hold = self._resident.get(digest)
-        return frozenset(hold.owners) if hold else frozenset()
 
     # --- taking memory ----------------------------------------------------------------------------------------------
 
@@ -142,7 +131,7 @@ class DevicePool:
     def adopt(self, token_fd: int, device_fd: int, place: Place, *, digest: str, owner: str) -> None:
         """Take over a part that a worker gave back; both descriptors stay the caller's. Counts even over the budget."""
         hold = self._resident.get(digest)
-        if hold is not None and os.fstat(hold.token_fd).st_ino == os.fstat(token_fd).st_ino:
+        if hold is not None and os.fstat(hold.fd).st_ino == os.fstat(token_fd).st_ino:
             hold.owners.add(owner)
             return
         chunk = next((one for one in self._chunks if one.name == place.allocation), None)
@@ -155,66 +144,20 @@ class DevicePool:
         self._keep(digest, _Hold(memfd.reopen(token_fd, os.O_RDWR), chunk), owner=owner)
         self._note_peak()
 
-    # --- who needs it -----------------------------------------------------------------------------------------------
-
-    def retain(self, digest: str, *, owner: str) -> None:
-        """`owner` needs this part, too; brings back one that was let go but is not free yet. Raises `KeyError`."""
-        if digest not in self._resident:
-            position = next((i for i, (name, _) in enumerate(self._lingering) if name == digest), None)
-            if position is None:
-                raise KeyError(digest)
-            self._resident[digest] = self._lingering.pop(position)[1]
-        self._resident[digest].owners.add(owner)
-
-    def release(self, digest: str, *, owner: str, usable: bool = True) -> bool:
-        """`owner` needs this part no longer; whether nobody does. One that is not `usable` does not come back."""
-        hold = self._resident.get(digest)
-        if hold is None or owner not in hold.owners:
-            return False
-        hold.owners.discard(owner)
-        if hold.owners:
-            return False
-        self._lingering.append((digest if usable else f"unfilled {digest}", self._resident.pop(digest)))
-        return True
-
     def export(self, digest: str) -> tuple[int, int]:
         """A new read-only description of the token, and the device's descriptor; the caller's. Raises `KeyError`."""
         hold = self._resident[digest]
-        token_fd = memfd.reopen(hold.token_fd, os.O_RDONLY)
+        token_fd = memfd.reopen(hold.fd, os.O_RDONLY)
         try:
             return token_fd, os.dup(hold.chunk.fd)
         except OSError:
             os.close(token_fd)
             raise
 
-    def mark_holder(self, digest: str, *, holder: str) -> None:
-        """Note who got a part. Decides only where leases are not supported."""
-        self._resident[digest].holders.add(holder)
-
-    def clear_holder(self, digest: str, *, holder: str) -> None:
-        """The holder said `retired`, or died."""
-        for name, hold in (*self._resident.items(), *self._lingering):
-            if name == digest:
-                hold.holders.discard(holder)
-
-    # --- giving it back ---------------------------------------------------------------------------------------------
-
-    def reap(self) -> tuple[str, ...]:
-        """Free what was let go and is held by nobody; returns the digests."""
-        freed = [(name, hold) for name, hold in self._lingering if _is_free(hold)]
-        gone = {id(hold) for _, hold in freed}
-        self._lingering = [(name, hold) for name, hold in self._lingering if id(hold) not in gone]
-        for _, hold in freed:
-            os.close(hold.token_fd)
-            self._leave(hold.chunk)
-        return tuple(name for name, _ in freed)
-
     def close(self) -> None:
         """Close every descriptor. What workers map lives on. Idempotent."""
-        holds = [*self._resident.values(), *(hold for _, hold in self._lingering)]
-        memfd.close_all([*(hold.token_fd for hold in holds), *(chunk.fd for chunk in self._chunks)])
-        self._resident.clear()
-        self._lingering.clear()
+        memfd.close_all([*(hold.fd for hold in self._every()), *(chunk.fd for chunk in self._chunks)])
+        self._forget_all()
         self._chunks.clear()
         self._open = None
 
@@ -249,11 +192,10 @@ class DevicePool:
             budget_bytes=self._budget_bytes,
         )
 
-    def _keep(self, digest: str, hold: _Hold, *, owner: str) -> None:
-        resident = self._resident.setdefault(digest, hold)
-        resident.owners.add(owner)
-        if resident is not hold:
-            self._lingering.append((digest, hold))
+    @override
+    def _give_back(self, hold: _Hold) -> None:
+        os.close(hold.fd)
+        self._leave(hold.chunk)
 
     def _leave(self, chunk: Chunk) -> None:
         chunk.parts -= 1
@@ -263,7 +205,3 @@ class DevicePool:
             self._open = None
         self._chunks.remove(chunk)
         self._background(lambda: os.close(chunk.fd))
-
-
-def _is_free(hold: _Hold) -> bool:
-    return not still_held(hold.token_fd) if leases_supported() else not hold.holders
