@@ -46,6 +46,16 @@ class Exchange:
         return Headers(scope=self.scope)
 
     @property
+    def pin(self) -> str | None:
+        """The resident revision that is asked for."""
+        return self.headers.get("segue-pin")
+
+    @property
+    def use_cache(self) -> bool:
+        """Whether the result cache may answer."""
+        return self.headers.get("segue-cache", "").lower() != "no-store"
+
+    @property
     def client(self) -> str | None:
         """The address it came from."""
         client = self.scope.get("client")

@@ -7,21 +7,20 @@ from typing import Any, Final
 
 from segue.errors import SegueError
 from segue.memory.messages import VoiceName
+from segue_server.api.callers import Callers
 from segue_server.api.compat.parameters import CompatError, MediaType, TtsRequest, from_json, from_query
 from segue_server.api.dialect import Asked
 from segue_server.api.errors import ApiError, explain
 from segue_server.api.exchange import Exchange, Header
-from segue_server.api.keys import KeyRing, authorized
+from segue_server.api.keys import KeyRing
 from segue_server.api.schema import MAX_REFERENCES, MAX_SEED
-from segue_server.api.voices import resolve_alias
 from segue_server.audio.formats import AudioFormat, OutputSpec, aac_available
 from segue_server.config import ServerConfig
 from segue_server.revisions.roster import Roster
 from segue_server.synthesis.failures import SpeechFailed
 from segue_server.synthesis.recordings import ReferenceAsk
-from segue_server.synthesis.spec import Listener, SpeechSpec, normalised_lines
+from segue_server.synthesis.spec import SpeechSpec, normalised_lines
 
-_MAX_OVERHEAD_BYTES = 64 * 1024
 _SLOWEST, _FASTEST = 0.25, 4.0
 _RAW_HZ: Final = 32_000
 """Raw samples carry no rate: the clients take them for the original's."""
@@ -40,39 +39,20 @@ class CompatDialect:
 
     def __init__(self, *, keys: KeyRing, roster: Roster, config: ServerConfig) -> None:
         """For callers whom `keys` knows."""
-        self._keys = keys
+        self._callers = Callers(keys=keys, roster=roster, config=config)
         self._roster = roster
         self._config = config
-        self._max_body_bytes = config.max_input_chars * 12 + _MAX_OVERHEAD_BYTES
 
     async def understand(self, exchange: Exchange) -> Asked:
         """Read key, headers and parameters."""
-        headers = exchange.headers
-        caller = authorized(self._keys, headers.get("authorization"))
+        caller = self._callers.who(exchange)
         request = await self._request(exchange)
-        voice = VoiceName(
-            caller.namespace,
-            resolve_alias(
-                str(exchange.scope["path_params"]["voice"]),
-                namespace=caller.namespace,
-                roster=self._roster,
-                aliases=self._config.aliases,
-            ),
-        )
+        asked = str(exchange.scope["path_params"]["voice"])
+        voice = VoiceName(caller.namespace, self._callers.voice_meant(asked, caller))
         references, reference_headers = self._references(request, namespace=caller.namespace)
         return Asked(
-            spec=self._spec(
-                request,
-                voice=voice,
-                pin=headers.get("segue-pin"),
-                use_cache=headers.get("segue-cache", "").lower() != "no-store",
-            ),
-            listener=Listener(
-                request_id=exchange.request_id,
-                session=headers.get("segue-session"),
-                api_key=caller.key,
-                client=exchange.client,
-            ),
+            spec=self._spec(request, voice=voice, pin=exchange.pin, use_cache=exchange.use_cache),
+            listener=self._callers.listener(exchange, caller),
             text=request.text or "",
             references=references,
             media_type=f"audio/{request.media}",
@@ -101,9 +81,7 @@ class CompatDialect:
         if exchange.scope["method"] == "GET":
             request = from_query(exchange.scope["query_string"].decode("latin-1"))
         else:
-            request = from_json(
-                await exchange.read_body(max_bytes=self._max_body_bytes, timeout_s=self._config.timeouts.body_s)
-            )
+            request = from_json(await self._callers.body(exchange))
         found, limit = len(request.text or ""), self._config.max_input_chars
         if found > limit:
             raise CompatError(400, f"text has {found} characters; at most {limit} are taken: split the text")
