@@ -16,14 +16,12 @@ import asyncio
 import contextlib
 import http.client
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
 from urllib.parse import urlsplit
 
-from typing_extensions import override
+from tests.support.web import QuietHandler, web_server
 
 from bench.cast import enter, make_cast, make_shots
 from bench.harness import Stack, commanding, running_stack
@@ -78,7 +76,7 @@ class Findings:
 def receiving(findings: Findings) -> Iterator[str]:
     """Where traces go; they are read and thrown away."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -87,19 +85,8 @@ def receiving(findings: Findings) -> Iterator[str]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        @override
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, name="otlp")
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with web_server(Handler) as address:
+        yield address
 
 
 @contextlib.asynccontextmanager

@@ -1,73 +1,35 @@
 """A worker's share of `gpu-shared` in a process of its own: maps on command, on the driver without a device.
 
-Run as a script, like `memory_peer`; `DevicePeer` is the test's end.
+`DevicePeer` is the test's end.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.fakes import cuda_driver as fake
 from tests.support.device_memory import reader, tensor
+from tests.support.peer import Peer, answer_commands
 
 from segue.errors import SegueError
 from segue.memory.interface import MappedPart
 from segue.memory.messages import PartRef
 from segue.memory.mode import MemoryMode
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 
-
-class DevicePeer:
+class DevicePeer(Peer):
     """The test's end of a peer process."""
 
     def __init__(self, *, fds: Sequence[int] = ()) -> None:
         """Start it with these descriptors, under the same numbers."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.device_peer"],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=fds,
-            text=True,
-        )
-
-    def ask(self, do: str, **arguments: Any) -> Any:
-        """Carry out one command; what it raised comes back as text. `None`: the process died of it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        return json.loads(answer) if answer else None
+        super().__init__("tests.support.device_peer", fds=fds)
 
     def map(self, fds: Sequence[int], part: PartRef) -> Any:
         """Have it map a part; returns the first value of its weight."""
         return self.ask("map", fds=list(fds), part=asdict(part))
-
-    def kill(self) -> int:
-        """SIGKILL, and wait; its exit status."""
-        self._process.kill()
-        return self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
 
 
 class _Commands:
@@ -112,14 +74,7 @@ class _Commands:
 
 def main() -> None:
     """Answer commands until stdin ends."""
-    commands = _Commands()
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer: Any = getattr(commands, request.pop("do"))(**request)
-        except (SegueError, BufferError) as error:
-            answer = f"{type(error).__name__}: {error}"
-        print(json.dumps(answer), flush=True)
+    answer_commands(_Commands(), told=(SegueError, BufferError))
 
 
 if __name__ == "__main__":

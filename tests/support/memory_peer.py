@@ -1,66 +1,27 @@
 """A process that holds shared memory on command, so that tests can look at it from the other side.
 
-Run as a script: it takes one JSON command a line on stdin and answers each with one line, so no test has to wait and
-hope. `Peer` is the test's end.
+`MemoryPeer` is the test's end.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+
+from tests.support.peer import Peer, answer_commands
 
 from segue.errors import MemoryError_
 from segue.memory.page import PointerPage, Word
 
 
-class Peer:
+class MemoryPeer(Peer):
     """The test's end of a peer process."""
 
     def __init__(self, *, fds: Sequence[int] = ()) -> None:
         """Start it with these descriptors, under the same numbers."""
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=fds,
-            text=True,
-        )
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
-    def ask(self, do: str, **arguments: Any) -> Any:
-        """Carry out one command; what it raised comes back as `OSError: …` text."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def kill(self) -> None:
-        """SIGKILL, and wait."""
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        super().__init__("tests.support.memory_peer", fds=fds)
 
 
 class _Commands:
@@ -143,14 +104,7 @@ class _Commands:
 
 def main() -> None:
     """Answer commands until stdin ends."""
-    commands = _Commands()
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer: Any = getattr(commands, request.pop("do"))(**request)
-        except OSError as error:
-            answer = f"{type(error).__name__}: {error.strerror}"
-        print(json.dumps(answer), flush=True)
+    answer_commands(_Commands(), told=(OSError,), what=lambda error: str(getattr(error, "strerror", error)))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ ETag is git's name for their content; what is not there is 404 with `X-Error-Cod
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from typing_extensions import override
+from tests.support.web import QuietHandler, web_server
 
 REPOSITORY = "somebody/models"
 COMMIT = "c0ffee" + "0" * 34
@@ -43,7 +41,7 @@ class Hub:
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
@@ -101,22 +99,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    @override
-    def log_message(self, format: str, *args: object) -> None:
-        """Be quiet."""
-
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
     """The hub, up and running."""
     handler = type("HubHandler", (Handler,), {"hub": hub})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+    with web_server(handler, breaks=True) as hub.url:
+        yield hub

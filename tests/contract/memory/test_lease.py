@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from tests.support.memory import written_memfd
-from tests.support.memory_peer import Peer
+from tests.support.memory_peer import MemoryPeer
 
 from segue.memory import memfd
 from segue.memory.lease import leases_supported, still_held
@@ -32,7 +32,7 @@ def test_nobody_else_holds_it(owned: int) -> None:
 
 def test_a_descriptor_in_a_peer_holds_it_until_the_peer_is_killed(owned: int) -> None:
     lent = memfd.reopen(owned, os.O_RDONLY)
-    with Peer(fds=[lent]) as peer:
+    with MemoryPeer(fds=[lent]) as peer:
         os.close(lent)
         assert still_held(owned)
         peer.kill()
@@ -41,7 +41,7 @@ def test_a_descriptor_in_a_peer_holds_it_until_the_peer_is_killed(owned: int) ->
 
 def test_a_mapping_without_a_descriptor_holds_it_until_unmapped(owned: int) -> None:
     lent = memfd.reopen(owned, os.O_RDONLY)
-    with Peer(fds=[lent]) as peer:
+    with MemoryPeer(fds=[lent]) as peer:
         os.close(lent)
         assert peer.ask("map", fd=lent) == "mapped"
         assert peer.ask("close", fd=lent) == "closed"

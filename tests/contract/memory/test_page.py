@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.memory import open_fds, raw_memfd
-from tests.support.memory_peer import Peer
+from tests.support.memory_peer import MemoryPeer
 
 from segue.errors import ArenaCorrupt
 from segue.memory import memfd
@@ -111,7 +111,7 @@ def test_a_worker_of_another_uid_can_neither_write_reopen_nor_chmod_the_page() -
     page = PointerPage.create()
     lent = page.export()
     open_to_all = memfd.create("test-control", mode=0o666)
-    with Peer(fds=[lent, open_to_all]) as peer:
+    with MemoryPeer(fds=[lent, open_to_all]) as peer:
         assert peer.ask("become", uid=65_534) == "uid 65534"
         assert peer.ask("reopen_writable", fd=open_to_all) == "reopened"
         assert peer.ask("map", fd=lent) == "mapped"
@@ -153,17 +153,17 @@ def test_a_restarted_sidecar_goes_on_with_a_workers_page() -> None:
 @needs_root
 def test_only_a_sidecar_of_the_same_uid_can_go_on_with_a_page() -> None:
     sidecar_uid, server_uid = 65_533, 65_534
-    with Peer() as first:
+    with MemoryPeer() as first:
         assert first.ask("become", uid=sidecar_uid) == f"uid {sidecar_uid}"
         exported = first.ask("create_page")
         lent = os.open(f"/proc/{first.pid}/fd/{exported}", os.O_RDONLY)
         first.kill()
     reader = PageReader(lent)
-    with Peer(fds=[lent]) as worker:
+    with MemoryPeer(fds=[lent]) as worker:
         worker.ask("become", uid=server_uid)
         assert "belongs to uid 65533" in worker.ask("adopt_page", fd=lent)
     assert reader.load(3) == Word(active=9, epoch=4)
-    with Peer(fds=[lent]) as second:
+    with MemoryPeer(fds=[lent]) as second:
         second.ask("become", uid=sidecar_uid)
         assert second.ask("adopt_page", fd=lent) == "adopted"
     assert reader.load(3) == Word(active=10, epoch=5)
@@ -219,7 +219,7 @@ def test_a_concurrent_reader_never_sees_half_a_word() -> None:
                 page.store(0, twos)
 
     storing = threading.Thread(target=store)
-    with Peer(fds=[lent]) as peer:
+    with MemoryPeer(fds=[lent]) as peer:
         page.store(0, ones)
         storing.start()
         result = peer.ask("hammer", fd=lent, index=192, allowed=[ones.pack(), twos.pack()], reads=2_000_000)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.support.memory import open_fds, prepared_part, written_memfd
-from tests.support.memory_peer import Peer
+from tests.support.memory_peer import MemoryPeer
 
 from segue.errors import ArenaCorrupt, MemoryError_, NotReady, PoolExhausted
 from segue.memory import arena, holds, lease, memfd
@@ -102,7 +102,7 @@ def test_a_part_that_was_let_go_comes_back_while_it_is_still_there(memory: HostM
 def test_a_killed_workers_memory_comes_back_without_a_word_from_it(memory: HostMemory) -> None:
     part = laid_in(memory)
     (lent,) = memory.export(part.digest)
-    with Peer(fds=[lent]) as peer:
+    with MemoryPeer(fds=[lent]) as peer:
         peer.ask("map", fd=lent)
         os.close(lent)
         memory.release(part.digest, owner="rev-a")
@@ -113,7 +113,7 @@ def test_a_killed_workers_memory_comes_back_without_a_word_from_it(memory: HostM
 
 def test_an_abandoned_allocation_counts_until_the_child_that_filled_it_is_gone(memory: HostMemory) -> None:
     allocation = memory.allocate(8 * MIB, name="timbre")
-    with Peer(fds=[allocation.fd]) as child:
+    with MemoryPeer(fds=[allocation.fd]) as child:
         memory.abandon(allocation)
         memory.abandon(allocation)
         assert memory.reap() == ()

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from tests.support.web import QuietHandler, web_server
 from typing_extensions import override
 
 from segue.errors import DigestMismatch, FetchError, ForbiddenSource
@@ -51,7 +51,7 @@ class Site:
     release: threading.Event = field(default_factory=threading.Event)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """Serves `CONTENT` under every path, in the way that the site says."""
 
     protocol_version = "HTTP/1.1"
@@ -84,26 +84,16 @@ class Handler(BaseHTTPRequestHandler):
         if site.announce:
             self.close_connection = True
 
-    @override
-    def log_message(self, format: str, *args: object) -> None:
-        """Be quiet."""
-
 
 @contextmanager
 def serving(site: Site) -> Iterator[Site]:
     """The site, up and running."""
     handler = type("SiteHandler", (Handler,), {"site": site})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        site.url = f"http://127.0.0.1:{server.server_address[1]}"
+    with web_server(handler, breaks=True) as site.url:
         try:
             yield site
         finally:
             site.release.set()
-            server.shutdown()
-            thread.join()
 
 
 def fetch(
