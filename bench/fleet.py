@@ -4,7 +4,8 @@ What is measured, and how. The operator is the real `Controller` with the real `
 (`bench/simulated/leader.py`), over VoiceModels in memory that answer after 2 ms. The pods are simulated sidecars in
 another process (`bench/simulated/pods.py`): each has its own loopback address and uid, speaks the control API over real
 mutual TLS, and loads and probes within half a second. One fleet; 1,000 voices, of which ten live on every pod and the
-others on one pod in a hundred, so that each pod holds about twenty.
+others on one pod in a hundred, so that each pod holds about twenty. In fleets so small that a voice looks at every pod
+(`FEW_PODS`) the other pods know it at rest, as their desired sets tell them.
 
 * `reconcile_s`: from the change of a voice's spec to the arrival of its first command at a pod, while the operator
   polls all pods and looks after all voices; two steps with a status write in between lie in it.
@@ -45,6 +46,7 @@ from bench.together import measure_together
 from segue.errors import SegueError
 from segue.model import VoiceModel, revision_of
 from segue.tls import OPERATOR_NAME, Authority, sidecar_name
+from segue_operator.fleet.group import FEW_PODS
 
 VOICES = 1000
 EVERYWHERE = 10
@@ -257,12 +259,16 @@ def _describe_pods(size: Size, everywhere: Sequence[str], some: Sequence[str]) -
     for key in some:
         for index in random.sample(range(size.pods), max(1, size.pods // ONE_POD_IN)):
             held[index].append(key)
+    at_rest: list[list[str]] = [[] for _ in range(size.pods)]
+    if size.pods <= FEW_PODS:
+        at_rest = [sorted(set(some) - set(here)) for here in held]
     return [
         {
             "uid": f"{index:08x}-pod",
             "name": f"pod-{index}",
             "address": f"127.{1 + index // 62_500}.{index // 250 % 250}.{index % 250 + 1}",
             "voices": [(key, f"uid-{key.partition('/')[2]}", revisions[key]) for key in held[index]],
+            "atRest": [(key, f"uid-{key.partition('/')[2]}", revisions[key]) for key in at_rest[index]],
         }
         for index in range(size.pods)
     ]

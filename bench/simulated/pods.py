@@ -117,9 +117,10 @@ class Pods:
         key, fence, uid = f"{parts[2]}/{parts[3]}", Fence.parse(call.headers[_FENCE]), call.headers[_UID]
         match call.method, parts[4:]:
             case "PUT", ["revisions", revision]:
-                RevisionRequest.model_validate_json(call.body)
+                request = RevisionRequest.model_validate_json(call.body)
                 self.noted.command(f"{key} {revision}")
-                return Reply(202, pod.ensure(key, uid, fence, revision).model_dump_json(by_alias=True).encode())
+                state = pod.ensure(key, uid, fence, revision, resident=request.resident)
+                return Reply(202, state.model_dump_json(by_alias=True).encode())
             case "POST", ["revisions", revision, "probe"]:
                 report = pod.probe(key, uid, fence, revision, ProbeRequest.model_validate_json(call.body))
                 return Reply(202, report.model_dump_json(by_alias=True).encode())
@@ -155,6 +156,8 @@ async def serve() -> None:
         pod = SimulatedPod(each["uid"], each["name"])
         for key, uid, revision in each["voices"]:
             pod.seed(key, uid=uid, revision=revision)
+        for key, uid, revision in each["atRest"]:
+            pod.seed_at_rest(key, uid=uid, revision=revision)
         pods.by_address[each["address"]] = pod
     server = TlsServer(
         server_context(KeyPairFiles.of(Path(description["tls"])), client_name=OPERATOR_NAME), pods.answer

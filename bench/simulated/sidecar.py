@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from bench.simulated.tls_server import resolve
 from segue.errors import CommandRefused, Conflict, NotFound, NotReady, StaleFence
 from segue.wire import (
+    RESTING,
     WIRE_VERSION,
     Expected,
     Fence,
@@ -60,6 +61,11 @@ class SimulatedPod:
     voices: dict[str, _Voice] = field(default_factory=dict)
     version: int = 0
     _waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def seed_at_rest(self, key: str, *, uid: str, revision: str) -> None:
+        """A voice that the pod knows from its desired set, and that nobody has asked it for."""
+        state = RevisionState(revision=revision, phase=RevisionPhase.COLD)
+        self.voices[key] = _Voice(uid, Fence(1, 1), Pointer(active=revision), {revision: state})
 
     def seed(self, key: str, *, uid: str, revision: str) -> None:
         """A voice that was served before the bench began: proven, resident, and what the word says."""
@@ -117,10 +123,13 @@ class SimulatedPod:
 
     # --- commands -------------------------------------------------------------------------------------------------
 
-    def ensure(self, key: str, uid: str, fence: Fence, revision: str) -> RevisionState:
-        """Load it, in a moment."""
+    def ensure(self, key: str, uid: str, fence: Fence, revision: str, *, resident: bool) -> RevisionState:
+        """Load it, in a moment; note it only, where nobody needs it yet."""
         voice = self._obey(key, uid, fence)
-        if revision not in voice.revisions:
+        known = voice.revisions.get(revision)
+        if known is None and not resident:
+            voice.revisions[revision] = RevisionState(revision=revision, phase=RevisionPhase.COLD)
+        elif resident and (known is None or known.phase in RESTING):
             voice.revisions[revision] = RevisionState(revision=revision, phase=RevisionPhase.FETCHING)
             ready = RevisionState(revision=revision, phase=RevisionPhase.READY, handle=len(voice.revisions))
             self._later(LOAD_S, lambda: self._put(voice, ready))
@@ -150,7 +159,7 @@ class SimulatedPod:
         voice = self._obey(key, uid, fence)
         for revision in (request.active, request.candidate, request.watch.previous if request.watch else None):
             if revision is not None:
-                self._ready(voice, revision)
+                self._loadable(voice, revision)
         said = Expected(active=voice.pointer.active, candidate=voice.pointer.candidate)
         if request.expected is not None and request.expected != said:
             raise Conflict(f"the word says {said}, not {request.expected}")
@@ -198,10 +207,16 @@ class SimulatedPod:
         return voice
 
     def _ready(self, voice: _Voice, revision: str) -> RevisionState:
+        state = self._loadable(voice, revision)
+        if state.phase is not RevisionPhase.READY:
+            raise NotReady(f"{revision[:10]} is {state.phase}")
+        return state
+
+    def _loadable(self, voice: _Voice, revision: str) -> RevisionState:
         state = voice.revisions.get(revision)
         if state is None:
             raise NotFound(f"there is no revision {revision[:10]}")
-        if state.phase is not RevisionPhase.READY:
+        if state.phase is not RevisionPhase.READY and state.phase not in RESTING:
             raise NotReady(f"{revision[:10]} is {state.phase}")
         return state
 
