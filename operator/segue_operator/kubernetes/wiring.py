@@ -173,6 +173,7 @@ class _Thread:
         """Watch, again and again, until stopped."""
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
         self._loop, self._stopped = loop, stopped
+        loop.set_exception_handler(self._went_wrong)
         self._begun.set()
         failures = 0
         while not stopped.is_set():
@@ -186,6 +187,17 @@ class _Thread:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await stopped.wait()
+
+    def _went_wrong(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something that nobody awaits failed.
+
+        kopf leaves its stream to the loop where a watch is cancelled while an event is handed on. The loop, ending,
+        closes the stream and what is open within it side by side, and one of the two complains of the other.
+        """
+        if self._stopped is not None and self._stopped.is_set():
+            logger.debug("while the watch of %s ended: %s", self.watch.name, context.get("message"))
+        else:
+            loop.default_exception_handler(context)
 
     async def _once(self, stopped: asyncio.Event) -> str:
         """One life of kopf; why it ended."""

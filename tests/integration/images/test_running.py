@@ -87,7 +87,7 @@ def test_its_user_can_write_nothing_and_the_current_folder_is_no_place_for_modul
 
 def test_the_server_encodes_every_format_of_the_api(unpacked: Mapping[str, UnpackedImage]) -> None:
     lines = unpacked["server"].python(ENCODE).splitlines()
-    assert {line.split()[0] for line in lines} == {"mp3", "opus", "aac", "flac", "wav", "pcm"}
+    assert {line.split()[0] for line in lines} == {"mp3", "opus", "vorbis", "aac", "flac", "wav", "pcm"}
     assert all(line.endswith("True") for line in lines)
 
 

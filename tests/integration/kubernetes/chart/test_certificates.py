@@ -86,6 +86,7 @@ def test_every_secret_that_pods_need_is_made_or_somebody_elses_by_name(helm: Hel
     }
     brought = {
         "alertmanager-token",
+        "console-token",
         "prometheus-access",
         "speech-api-keys",
         "operator-certificate",
