@@ -251,6 +251,16 @@ class Synthesizer(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsSpeakers(Protocol):
+    """A synthesizer that may carry a speaker network: what conditions the voice hears it, too, for probes."""
+
+    def speaker_vector(self, audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32] | None:
+        """Who speaks in `(samples,) float32`, mono, as `(n,) float32`; None where this voice has no such network or the
+        recording is too short for it."""
+        ...
+
+
 class MeasuredReference(Protocol):
     """What an engine knows of a request's recordings. Computed values only: it outlives the revision that made it."""
 

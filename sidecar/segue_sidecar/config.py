@@ -177,6 +177,38 @@ class ThrottleSection(_Section):
     min_duty: float = Field(default=0.03, gt=0, le=1)
 
 
+class ScorerSection(_Section):
+    """A judge of sentences that somebody else brings."""
+
+    address: str = Field(
+        max_length=2048,
+        pattern=r"^(command:\s*\S|https?://\S|entry-point:\S)",
+        description="`command:PROGRAM ARGUMENTS`, `http(s)://…`, or `entry-point:NAME`.",
+    )
+    limit: float | None = Field(
+        default=None,
+        ge=0,
+        description="Naturalness: at least this; word errors: at most. Without it the figure is shown only.",
+    )
+    timeout_s: float = Field(default=60, gt=0, description="Of one sentence.")
+
+
+class SpeakerNetworkSection(_Section):
+    """The speaker network of voices that carry one (gpt-sovits: v2Pro and v2ProPlus)."""
+
+    limit: float | None = Field(
+        default=None, ge=-1, le=1, description="Least cosine to the reference. Without it the figure is shown only."
+    )
+
+
+class ScorersSection(_Section):
+    """What probes hear beside their own figures."""
+
+    naturalness: ScorerSection | None = None
+    word_error_rate: ScorerSection | None = None
+    speaker_network: SpeakerNetworkSection = SpeakerNetworkSection()
+
+
 class HubSection(_Section):
     """A repository on a model hub, at one commit: a branch could change under a pod that runs."""
 
@@ -233,6 +265,7 @@ class Config(_Section):
     shared_models: dict[str, SharedModelsSection] = Field(
         default_factory=dict, description="By engine: models that all its voices share, loaded once."
     )
+    scorers: ScorersSection = ScorersSection()
     limits: LimitsSection = LimitsSection()
     tiers: TiersSection = TiersSection()
     deadlines: DeadlineSection = DeadlineSection()

@@ -176,6 +176,7 @@ class Probing:
             "baselineOptions": base.request.options if base else {},
             "baselineFile": str(kept) if kept else "",
             "figuresKey": key,
+            "scorers": self._config.scorers.model_dump(mode="json", by_alias=True, exclude_none=True),
             "folder": str(self._folder(entry)),
             "limits": {
                 "min_similarity": terms.min_similarity,

@@ -23,6 +23,10 @@ LABELS = ("voice", "revision")
 _GATES: Mapping[str, tuple[str, str]] = {
     "textMatchAll": ("segue_sidecar_probe_text_error_ratio", "Misread phones of all sentences, by phone."),
     "naturalness": ("segue_sidecar_probe_naturalness", "What a scorer says; only where one is set."),
+    "speakerNetwork": (
+        "segue_sidecar_probe_speaker_network_similarity",
+        "How alike the speaker was to the reference (cosine) for the network that the voice itself carries.",
+    ),
     "wordErrorRate": ("segue_sidecar_probe_word_error_ratio", "What a scorer says; only where one is set."),
 }
 _DRIFTS: Mapping[str, tuple[str, str]] = {

@@ -175,7 +175,8 @@ def _add_voice(books: Books) -> None:
             similarity=0.98,
             pass_ratio=1.0,
             gates=tuple(
-                Gate(name=each, passed=True, figure=0.1) for each in ("textMatchAll", "naturalness", "wordErrorRate")
+                Gate(name=each, passed=True, figure=0.1)
+                for each in ("textMatchAll", "naturalness", "speakerNetwork", "wordErrorRate")
             ),
             continuity=tuple(Gate(name=each, passed=True, figure=0.1) for each in ("loudness", "pitch", "pace")),
             finished_ns=1,

@@ -28,7 +28,7 @@ from segue_engines.gpt_sovits.parts import (
     t2s_network,
 )
 from segue_engines.gpt_sovits.recordings import measured_recordings
-from segue_engines.gpt_sovits.reference import NoModels, ReferenceModels
+from segue_engines.gpt_sovits.reference import NoModels, ReferenceModels, speaker_of
 from segue_engines.gpt_sovits.row import GptSovitsRow
 from segue_engines.gpt_sovits.sovits.chunks import Window, render
 from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE, SovitsNetwork
@@ -42,6 +42,8 @@ CAPACITY: Final = 2560
 """Phones and tokens of a row: the longest piece of text, a reference of ten seconds, and the cap."""
 _JOINS: Final = 2
 """Rows that join in one step: they read their whole texts first, which takes as long as a step or two for each."""
+_SHORTEST_HEARD_S: Final = 0.5
+"""The speaker network's maps are of nothing below that."""
 _FRAMES_TOGETHER: Final = 160
 """Frames that are decoded in one step, so that a step stays short: others want their tokens."""
 
@@ -120,6 +122,16 @@ class GptSovitsSynthesizer:
             raise _closed()
         measured = measured_recordings(recordings, decoder, models=self._models, front_end=front_end)
         return manner_of(measured, decoder)
+
+    def speaker_vector(self, audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32] | None:
+        """Who speaks, as the speaker network of Pro voices hears it, `(20480,) float32`; see `KnowsSpeakers`."""
+        decoder, network = self._decoder, self._models.speaker
+        if decoder is None:
+            raise _closed()
+        if not decoder.config.version.is_pro or network is None or len(audio) < _SHORTEST_HEARD_S * sample_rate:
+            return None
+        vector: NDArray[np.float32] = speaker_of(audio, rate_hz=sample_rate, network=network).numpy()[0]
+        return vector
 
     def step(self, rows: Sequence[Row]) -> None:
         """One more token for each row that needs one, and one piece of sound for those that can be heard."""

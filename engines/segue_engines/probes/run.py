@@ -20,6 +20,7 @@ from segue_engines.probes.figures import BaselineFigures, CaseFigures, ProbeRepo
 from segue_engines.probes.judge import judge
 from segue_engines.probes.measure import Clip, measure_clip, measure_reference, measure_voice
 from segue_engines.probes.scorers import Scorer, SpokenText, score_all
+from segue_engines.probes.speaker_network import speaker_network_score
 from segue_engines.probes.spectrum import Audio
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def run_probes(
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     progress: Callable[[int, int], None] | None = None,
     scorers: Sequence[Scorer] = (),
+    min_speaker_network: float | None = None,
     on_audio: Callable[[Clip], None] | None = None,
 ) -> ProbeReport:
     """Prove a voice on real sentences.
@@ -63,6 +65,9 @@ def run_probes(
         Called with (utterances done, utterances in all).
     scorers
         Plugged-in judges; see `segue_engines.probes.scorers`.
+    min_speaker_network
+        Least cosine to the reference by the network that the voice itself carries, where it carries one
+        (`segue_engines.probes.speaker_network`); `None`: shown, not judged.
     on_audio
         Gets each utterance as it is made, for listening.
 
@@ -86,7 +91,16 @@ def run_probes(
     if reference_audio is not None and thresholds.min_similarity is None:
         limit = calibrated_similarity(reference_audio, reference_rate)
         thresholds = replace(thresholds, min_similarity=limit)
-    scores = score_all(scorers, _to_score(clips, figures))
+    scores = (
+        *score_all(scorers, _to_score(clips, figures)),
+        *speaker_network_score(
+            synthesizer,
+            clips,
+            reference_audio=reference_audio,
+            reference_rate=reference_rate,
+            minimum=min_speaker_network,
+        ),
+    )
     voice = measure_voice(clips, figures, reference=reference, scores=scores)
     report = judge(figures, voice, baseline=baseline, thresholds=thresholds, has_reference=reference is not None)
     return replace(report, measuring_s=time.perf_counter() - began - report.synthesis_s)

@@ -19,7 +19,19 @@ import soundfile
 from segue.engine import Device, Engine, Synthesizer
 from segue.memory.messages import PartRef
 from segue.memory.voice_view import voice_view
-from segue_engines.probes import BaselineFigures, Case, Clip, ProbeReport, Thresholds, builtin_cases, run_probes
+from segue_engines.probes import (
+    BaselineFigures,
+    Case,
+    Clip,
+    ProbeReport,
+    Scorer,
+    ScorerFailed,
+    ScorerKind,
+    Thresholds,
+    builtin_cases,
+    run_probes,
+    scorer,
+)
 from segue_sidecar.children.channel import Channel, JobError
 from segue_sidecar.children.mapping import fds_of, mapped, part_refs
 from segue_sidecar.engines import load_engine
@@ -56,6 +68,8 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
             reference_rate=rate,
             baseline=baseline,
             thresholds=_thresholds(job["limits"]),
+            scorers=_scorers(job["scorers"]),
+            min_speaker_network=job["scorers"]["speakerNetwork"].get("limit"),
             progress=progress.own,
             on_audio=lambda clip: _save(clip, cases, folder),
         )
@@ -102,6 +116,21 @@ def _cases(job: Mapping[str, Any]) -> tuple[Case, ...]:
 
 def _thresholds(limits: Mapping[str, Any]) -> Thresholds:
     return Thresholds(**limits)
+
+
+def _scorers(settings: Mapping[str, Any]) -> list[Scorer]:
+    """Those that the fleet's settings name; one that cannot be had is the settings' fault, not the revision's."""
+    scorers = []
+    for kind in ScorerKind:
+        said = settings.get(kind.value)
+        if said is None:
+            continue
+        bound = "minimum" if kind is ScorerKind.NATURALNESS else "maximum"
+        try:
+            scorers.append(scorer(kind, said["address"], timeout_s=said["timeoutS"], **{bound: said.get("limit")}))
+        except ScorerFailed as error:
+            raise JobError("ScorerUnusable", f"scorers.{kind.value}: {error}") from error
+    return scorers
 
 
 def _reference(path: str | None) -> tuple[Any, int]:

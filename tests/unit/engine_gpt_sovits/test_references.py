@@ -26,7 +26,7 @@ from tests.unit.engine_gpt_sovits.builders import (
 )
 from tests.unit.engine_gpt_sovits.golden import case, largest_difference, named, sovits_network
 
-from segue.engine import PartView, ReferenceInput, ReferenceRecording, SynthesisRequest, VoiceView
+from segue.engine import KnowsSpeakers, PartView, ReferenceInput, ReferenceRecording, SynthesisRequest, VoiceView
 from segue.errors import OptionRejected
 from segue_engines.gpt_sovits import parts as layout
 from segue_engines.gpt_sovits.manner import Manner, manner_of
@@ -265,3 +265,26 @@ def test_what_another_engine_measured_is_refused() -> None:
 
     with pytest.raises(OptionRejected, match="measured by another engine"):
         _voice().admit(SynthesisRequest(text=words(1), reference=Foreign()))
+
+
+def test_a_pro_voice_hears_who_speaks_as_it_heard_its_reference(tmp_path: Path) -> None:
+    path = tmp_path / "calm.wav"
+    path.write_bytes(calm().audio)
+    sovits = parts()[SOVITS]
+    network = layout.sovits_network(PartView(tensors=sovits.tensors, meta=sovits.meta))
+    prepared = measured_reference(
+        ReferenceInput(path=path, text=SAID, language="en"), network, models=Models(), front_end=PhonesGiven()
+    )
+    samples, rate_hz = soundfile.read(path, dtype="float32")
+    found = _voice().speaker_vector(samples, rate_hz)
+    assert isinstance(_voice(), KnowsSpeakers)
+    assert prepared.speaker is not None
+    assert found is not None
+    assert np.array_equal(found, prepared.speaker.numpy()[0])
+
+
+def test_who_cannot_tell_speakers_apart_says_so() -> None:
+    samples = recorded(1)
+    assert _voice().speaker_vector(samples[:1000], 32_000) is None
+    assert voice(models=Models(speaker=None)).speaker_vector(samples, 32_000) is None
+    assert voice(version="v2").speaker_vector(samples, 32_000) is None
