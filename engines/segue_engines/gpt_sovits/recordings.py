@@ -19,14 +19,12 @@ from torch import Tensor
 from segue.engine import ReferenceRecording
 from segue.errors import OptionRejected, TextRejected, WeightsError
 from segue_engines.gpt_sovits.front.prompt import prompt_signal
-from segue_engines.gpt_sovits.front.resampling import resampled
-from segue_engines.gpt_sovits.front.spectrogram import RATE_HZ, reference_signal, spectrogram
+from segue_engines.gpt_sovits.front.spectrogram import reference_signal, spectrogram
 from segue_engines.gpt_sovits.parts import Reference
-from segue_engines.gpt_sovits.reference import ReferenceModels
+from segue_engines.gpt_sovits.reference import ReferenceModels, vector_of
 from segue_engines.gpt_sovits.sovits.network import SovitsNetwork
 from segue_engines.gpt_sovits.spoken import Spoken, TextFrontEnd
 
-_SPEAKER_HZ: Final = 16_000
 _RATES_HZ: Final = (4_000, 384_000)
 _MOST_CHANNELS: Final = 8
 _LONGEST_S: Final = 60.0
@@ -108,7 +106,7 @@ def _speaker(recording: ReferenceRecording, signal: Tensor, models: ReferenceMod
             "shared models here: add pretrained_eres2netv2w24s4ep4.ckpt, or leave the reference out",
             option="reference",
         )
-    return models.speaker.vector(resampled(signal, source_hz=RATE_HZ, target_hz=_SPEAKER_HZ))
+    return vector_of(signal, models.speaker)
 
 
 def _decoded(recording: ReferenceRecording) -> tuple[NDArray[np.float32], int]:

@@ -112,15 +112,16 @@ def _speaker(signal: Tensor, models: ReferenceModels) -> Tensor:
             "the speaker network is not there, and a v2Pro voice cannot speak without the vector that it makes of the "
             "reference: add pretrained_eres2netv2w24s4ep4.ckpt to the shared models"
         )
-    return _heard(signal, models.speaker)
+    return vector_of(signal, models.speaker)
 
 
 def speaker_of(audio: NDArray[np.float32], *, rate_hz: int, network: SpeakerVectors) -> Tensor:
     """Who speaks in `(samples,) float32`: the vector `(1, 20480) float32`, made on the way that references take."""
-    return _heard(reference_signal(torch.from_numpy(audio.copy()), rate_hz=rate_hz), network)
+    return vector_of(reference_signal(torch.from_numpy(audio.copy()), rate_hz=rate_hz), network)
 
 
-def _heard(signal: Tensor, network: SpeakerVectors) -> Tensor:
+def vector_of(signal: Tensor, network: SpeakerVectors) -> Tensor:
+    """Who speaks in a signal `(samples,) float32` of `front.spectrogram.reference_signal`: `(1, 20480) float32`."""
     return network.vector(resampled(signal, source_hz=RATE_HZ, target_hz=_SPEAKER_HZ))
 
 

@@ -63,6 +63,18 @@ class LayerViews:
     values: Sequence[Tensor]
 
 
+def require_room(wanted: Sequence[int], *, free: int, slots: int, capacity: int) -> None:
+    """Raise `SynthesisError` where rows that may need so many positions each cannot join: a slot short, or too long."""
+    if len(wanted) > free:
+        raise SynthesisError(f"all {slots} slots of the batch are taken; let a row finish first")
+    for each in wanted:
+        if each > capacity:
+            raise SynthesisError(
+                f"this utterance may need {each} positions and a slot holds {capacity}: make the text or the "
+                "reference shorter"
+            )
+
+
 class KeyValueCache:
     """The rows of one batch in the order of their slots, which are 0 to n - 1.
 
@@ -116,14 +128,7 @@ class KeyValueCache:
         SynthesisError
             There are not as many free slots, or a row could outgrow its own; then none of them joins.
         """
-        if len(lengths) > self.free:
-            raise SynthesisError(f"all {self.slots} slots of the batch are taken; let a row finish first")
-        for each in wanted:
-            if each > self.capacity:
-                raise SynthesisError(
-                    f"this utterance may need {each} positions and a slot holds {self.capacity}: make the text or the "
-                    "reference shorter"
-                )
+        require_room(wanted, free=self.free, slots=self.slots, capacity=self.capacity)
         first = len(self._rows)
         for length, most in zip(lengths, wanted, strict=True):
             self._rows.append(self._new(length, min(most, length + _HEADROOM)))

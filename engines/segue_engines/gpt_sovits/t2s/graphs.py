@@ -21,6 +21,7 @@ from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
 from segue.errors import SynthesisError
 from segue_engines.gpt_sovits.formats import T2SConfig
+from segue_engines.gpt_sovits.t2s.cache import require_room
 from segue_engines.gpt_sovits.t2s.decode import T2SBatch
 from segue_engines.gpt_sovits.t2s.memory import MemoryPool
 from segue_engines.gpt_sovits.t2s.network import T2SNetwork, Utterance
@@ -116,14 +117,7 @@ class StaticCache:
 
         Raises `SynthesisError`.
         """
-        if len(lengths) > self.free:
-            raise SynthesisError(f"all {self.slots} slots of the batch are taken; let a row finish first")
-        for each in wanted:
-            if each > self.capacity:
-                raise SynthesisError(
-                    f"this utterance may need {each} positions and a slot holds {self.capacity}: make the text or the "
-                    "reference shorter"
-                )
+        require_room(wanted, free=self.free, slots=self.slots, capacity=self.capacity)
         first = len(self.lengths)
         self.lengths.extend(lengths)
         return list(range(first, len(self.lengths)))
