@@ -2,8 +2,9 @@
 
 Two stacks that differ in nothing else run side by side and are measured in turns, so that a slow minute of the machine
 meets both. The one that is looked at has its server and its sidecar scraped every `SCRAPE_S` (a PodMonitor of the chart
-does so every 30 s) and sends five spans a request over OTLP to a receiver in this process, which throws them away. What
-workers count they count in both: it cannot be switched off.
+does so every 30 s) and sends five spans a request over OTLP to a receiver in this process, which throws them away.
+Scrapes pause in the other one's turns, or it would bear a part of them. What workers count they count in both: it
+cannot be switched off.
 
 * `throughput_ratio`: the median over pairs of rounds, each at 16 listeners.
 * `cpu_ratio`: CPU seconds of the server's processes by answer, unobserved over observed. No promise: scrapes and the
@@ -131,8 +132,7 @@ async def measure(size: Size) -> Findings:
             await _shots_of(off)
             for stack in (on, off):
                 await load_for(stack, shots, concurrency=2, seconds=1)
-            async with scraping(on, findings):
-                await _in_turns(on, off, shots, findings, size)
+            await _in_turns(on, off, shots, findings, size)
     return findings
 
 
@@ -141,7 +141,8 @@ async def _in_turns(on: Stack, off: Stack, shots: Sequence[Shot], findings: Find
     for turn in range(size.rounds):
         for stack, rates, cpu_s in sides if turn % 2 == 0 else reversed(sides):
             before_s = _cpu_s(stack)
-            records = await load_for(stack, shots, concurrency=LISTENERS, seconds=size.step_s)
+            async with scraping(on, findings) if stack is on else contextlib.nullcontext():
+                records = await load_for(stack, shots, concurrency=LISTENERS, seconds=size.step_s)
             rates.append(rate_of(records))
             cpu_s.append((_cpu_s(stack) - before_s) / len(records))
             findings.wrong += sum(failures(records).values())
