@@ -44,6 +44,7 @@ class Sender:
         self._waiting: deque[SpanOver] = deque()
         self._no_room = 0
         self._not_taken = 0
+        self._why = ""
         self._told = 0
         self._told_s = float("-inf")
         self._wake = threading.Event()
@@ -87,22 +88,22 @@ class Sender:
             self._wake.clear()
             self._send(least=self._settings.batch_spans if is_full else 1)
         self._send(least=1)
+        self._tell()
 
     def _send(self, *, least: int) -> None:
         """As long as there are so many."""
         while (count := len(self._waiting)) >= least:
             batch = [self._waiting.popleft() for _ in range(min(count, self._settings.batch_spans))]
-            why = ""
             try:
                 self._deliver(self._encode(batch))
             except NotTaken as error:
-                why = str(error)
+                self._not_taken += len(batch)
+                self._why = str(error)
             except Exception as error:  # the thread's outermost loop: it goes on with the next batch
                 log.exception("traces: a batch could not be sent")
-                why = f"{type(error).__name__}: {error}"
-            if why:
                 self._not_taken += len(batch)
-            self._tell(why)
+                self._why = f"{type(error).__name__}: {error}"
+            self._tell()
 
     def _deliver(self, body: bytes) -> None:
         deadline_s = time.monotonic() + self._settings.timeout_s
@@ -117,16 +118,16 @@ class Sender:
                 self._closing.wait(wait_s)
                 pause_s *= 2
 
-    def _tell(self, why: str) -> None:
-        """Of drops that nobody heard of, once in a while."""
-        now_s = time.monotonic()
-        if self.dropped == self._told or (now_s - self._told_s < TELL_EVERY_S and not self._closing.is_set()):
+    def _tell(self) -> None:
+        """Of drops that nobody heard of, once in a while and at the end."""
+        now_s, dropped = time.monotonic(), self.dropped
+        if dropped == self._told or (now_s - self._told_s < TELL_EVERY_S and not self._closing.is_set()):
             return
         log.warning(
-            "traces: %d spans dropped, %d since the last time: %s (%s)",
-            self.dropped,
-            self.dropped - self._told,
-            why or "more came than could wait",
+            "traces: %d spans dropped so far, %d because %s did not take them (%s), the others for want of room",
+            dropped,
+            self._not_taken,
             self._settings.url,
+            self._why or "it is slow",
         )
-        self._told, self._told_s = self.dropped, now_s
+        self._told, self._told_s = dropped, now_s
