@@ -1,12 +1,12 @@
-"""Traces by OpenTelemetry over OTLP, where somebody has configured where to.
+"""Traces as OpenTelemetry has them, over OTLP, where somebody has configured where to.
 
-Separate because everything else must work, and cost nothing, without it: the packages (extra `otel`) are imported only
-when `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set, and where they are not, callers hold
-`None` and make no span. All other `OTEL_*` variables are the SDK's own (https://opentelemetry.io/docs/specs/otel/
-configuration/sdk-environment-variables/): headers, sampler, batch sizes.
+Separate because everything else must work, and cost nothing, without it: `segue.otlp` and what it needs (extra `otel`)
+are imported only when `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set, and where they are
+not, callers hold `None` and make no span.
 
 Spans are made when their work is over, with the times at which it began and ended: they cross an event loop, an engine
-thread and a codec thread, and no context follows a row through those.
+thread and a codec thread, and no context follows a row through those. So a span is a tuple that waits to be sent; a
+thread encodes and sends hundreds at once.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ import hashlib
 import os
 import random
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import IntEnum
+from typing import NamedTuple, Protocol
 
 from segue.errors import SegueError
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 OUTGOING: ContextVar[str | None] = ContextVar("segue_traceparent", default=None)
 """The `traceparent` that calls of the control API carry along; set around what is done for one rollout."""
@@ -36,12 +32,22 @@ DISABLED = "OTEL_SDK_DISABLED"
 TRACEPARENT = "traceparent"
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-0[13]")
+_ANY_TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+)
 
 Attributes = Mapping[str, str | int | float | bool]
 
 
 class TracingUnavailable(SegueError):
     """Traces are asked for, and the packages for them are not installed."""
+
+
+class Kind(IntEnum):
+    """Of a span, by the numbers of OTLP."""
+
+    INTERNAL = 1
+    SERVER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,108 +84,125 @@ class Identity:
         return f"00-{self.trace:032x}-{self.span:016x}-01"
 
 
-class GivenIds:
-    """An `IdGenerator` of the SDK: random ids, or the one that is given for a moment."""
+class SpanOver(NamedTuple):
+    """A span whose work is over, as it waits to be sent; a tuple, because five of them are made in each request.
 
-    def __init__(self) -> None:
-        self._given: Identity | None = None
+    Attributes
+    ----------
+    parent
+        0: it begins its trace.
+    parent_is_remote
+        Whether another process made the parent.
+    error
+        Why it failed; empty where it did not.
+    """
 
-    @contextmanager
-    def given(self, identity: Identity) -> Iterator[None]:
-        """The next span is this one; nothing may be awaited inside."""
-        self._given = identity
-        try:
-            yield
-        finally:
-            self._given = None
+    trace: int
+    span: int
+    parent: int
+    parent_is_remote: bool
+    name: str
+    kind: Kind
+    start_ns: int
+    end_ns: int
+    attributes: Attributes
+    error: str
 
-    def generate_span_id(self) -> int:
-        """64 bits, not 0."""
-        return self._given.span if self._given is not None else random.getrandbits(64) or 1
 
-    def generate_trace_id(self) -> int:
-        """128 bits, not 0."""
-        return self._given.trace if self._given is not None else random.getrandbits(128) or 1
+class Sends(Protocol):
+    """Takes spans that are over, and sends them without anybody's waiting for it."""
 
-    def is_trace_id_random(self) -> bool:
-        """Whether samplers may draw lots by it."""
-        return self._given is None
+    def put(self, span: SpanOver, /) -> None:
+        """Have it sent."""
+
+    def close(self, *, within_s: float) -> None:
+        """Send what is left."""
+
+
+class Samples(Protocol):
+    """Chooses traces."""
+
+    def takes(self, trace: int, *, parent_is_sampled: bool | None) -> bool:
+        """Whether spans of a trace are made; `parent_is_sampled` is None for one that begins here."""
 
 
 class Span:
     """Something that is being done, known to others by its `traceparent`."""
 
-    def __init__(self, span: Any, hand_on: Callable[[ReadableSpan], None]) -> None:
-        """A span of the SDK; `hand_on` takes those that are over."""
-        self._span = span
-        self._hand_on = hand_on
+    def __init__(self, name: str, parent: _Parent | None, sends: Sends, sampler: Samples) -> None:
+        """It begins now."""
+        self._name = name
+        self._sends = sends
+        self._trace = parent.trace if parent is not None else random.getrandbits(128) or 1
+        self._span = random.getrandbits(64) or 1
+        self._parent = parent.span if parent is not None else 0
+        self._is_told = sampler.takes(self._trace, parent_is_sampled=parent.is_sampled if parent is not None else None)
+        self._start_ns = time.time_ns()
+        self._attributes: dict[str, str | int | float | bool] = {}
 
     @property
     def traceparent(self) -> str:
         """What to send along, as W3C Trace Context has it."""
-        context = self._span.get_span_context()
-        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+        return f"00-{self._trace:032x}-{self._span:016x}-{self._is_told:02x}"
 
     def note(self, attributes: Attributes) -> None:
         """Say more of it."""
-        self._span.set_attributes(dict(attributes))
+        self._attributes.update(attributes)
 
     def stages(self, stages: Sequence[Stage]) -> None:
-        """Its parts, as spans below it; what has not ended ends now.
-
-        They are handed on as what they are, spans that are over. Those of the SDK, made to be changed while they last,
-        take several times as long to make, and there are four in each request.
-        """
-        from opentelemetry.sdk.trace import ReadableSpan
-        from opentelemetry.trace import SpanContext
-
-        if not self._span.is_recording():
+        """Its parts, as spans below it; what has not ended ends now."""
+        if not self._is_told:
             return
-        parent = self._span.get_span_context()
         now_s = time.monotonic()
         ahead_ns = time.time_ns() - int(now_s * 1e9)
         for stage in stages:
             ended_s = now_s if stage.ended_s is None else stage.ended_s
-            over = ReadableSpan(
-                stage.name,
-                SpanContext(parent.trace_id, random.getrandbits(64) or 1, False, parent.trace_flags),
-                parent,
-                self._span.resource,
-                start_time=int(stage.began_s * 1e9) + ahead_ns,
-                end_time=int(ended_s * 1e9) + ahead_ns,
-                instrumentation_scope=self._span.instrumentation_scope,
+            self._sends.put(
+                SpanOver(
+                    self._trace,
+                    random.getrandbits(64) or 1,
+                    self._span,
+                    False,
+                    stage.name,
+                    Kind.INTERNAL,
+                    int(stage.began_s * 1e9) + ahead_ns,
+                    int(ended_s * 1e9) + ahead_ns,
+                    {},
+                    "",
+                )
             )
-            self._hand_on(over)
 
     def end(self, *, error: str = "") -> None:
         """It is over; an error says why it failed."""
-        if error:
-            from opentelemetry.trace import Status, StatusCode
-
-            self._span.set_status(Status(StatusCode.ERROR, error))
-        self._span.end()
+        if not self._is_told:
+            return
+        self._sends.put(
+            SpanOver(
+                self._trace,
+                self._span,
+                self._parent,
+                bool(self._parent),
+                self._name,
+                Kind.SERVER,
+                self._start_ns,
+                time.time_ns(),
+                self._attributes,
+                error,
+            )
+        )
 
 
 class Tracing:
-    """Makes spans and sends them in the background; what cannot be sent is dropped by the SDK, which logs it."""
+    """Makes spans and has them sent in the background; what cannot be sent is dropped, counted and logged."""
 
-    def __init__(self, provider: TracerProvider, processor: SpanProcessor, ids: GivenIds) -> None:
-        """Owns the provider, which takes its ids from `ids` and hands spans to `processor`."""
-        self._provider = provider
-        self._processor = processor
-        self._ids = ids
-        self._tracer = provider.get_tracer("segue")
+    def __init__(self, sends: Sends, sampler: Samples) -> None:
+        """Owns `sends`."""
+        self._sends = sends
+        self._sampler = sampler
 
     def begin(self, name: str, *, traceparent: str | None = None) -> Span:
         """Begin something that somebody asked for; a `traceparent` that is wrong counts as none."""
-        from opentelemetry.context import Context
-        from opentelemetry.trace import SpanKind
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-        context = Context()
-        if traceparent:
-            context = TraceContextTextMapPropagator().extract({TRACEPARENT: traceparent}, context)
-        return Span(self._tracer.start_span(name, context=context, kind=SpanKind.SERVER), self._processor.on_end)
+        return Span(name, _Parent.read(traceparent) if traceparent else None, self._sends, self._sampler)
 
     def tell(
         self,
@@ -192,30 +215,47 @@ class Tracing:
         is_root: bool = False,
         error: str = "",
     ) -> None:
-        """Something that is over, in a trace whose identity is known beforehand: the root itself, or a part of it."""
-        from opentelemetry.context import Context
-        from opentelemetry.trace import (
-            NonRecordingSpan,
-            SpanContext,
-            Status,
-            StatusCode,
-            TraceFlags,
-            set_span_in_context,
-        )
+        """Something that is over, in a trace whose identity is known beforehand: the root itself, or a part of it.
 
-        root = SpanContext(identity.trace, identity.span, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-        context = Context() if is_root else set_span_in_context(NonRecordingSpan(root), Context())
-        with self._ids.given(identity) if is_root else nullcontext():
-            span = self._tracer.start_span(name, context=context, start_time=start_ns, attributes=dict(attributes))
-        if error:
-            span.set_status(Status(StatusCode.ERROR, error))
-        span.end(end_ns)
+        Whether it is told is chosen for the trace, not for the span: whoever knows the identity was told of it by a
+        `traceparent` that is sampled, or by himself.
+        """
+        if not self._sampler.takes(identity.trace, parent_is_sampled=True):
+            return
+        self._sends.put(
+            SpanOver(
+                identity.trace,
+                identity.span if is_root else random.getrandbits(64) or 1,
+                0 if is_root else identity.span,
+                not is_root,
+                name,
+                Kind.INTERNAL,
+                start_ns,
+                end_ns,
+                dict(attributes),
+                error,
+            )
+        )
 
     def close(self, *, within_s: float = 2.0) -> None:
         """Send what is left; nobody's end waits longer than this for a receiver that is away."""
-        sending = threading.Thread(target=self._provider.shutdown, name="segue-traces", daemon=True)
-        sending.start()
-        sending.join(within_s)
+        self._sends.close(within_s=within_s)
+
+
+class _Parent(NamedTuple):
+    """A caller's span."""
+
+    trace: int
+    span: int
+    is_sampled: bool
+
+    @classmethod
+    def read(cls, traceparent: str) -> _Parent | None:
+        """From a header of this or a later version; None where it is none (https://www.w3.org/TR/trace-context/)."""
+        match = _ANY_TRACEPARENT.fullmatch(traceparent.strip())
+        if match is None or (match[1] == "00" and match[5]):
+            return None
+        return cls(int(match[2], 16), int(match[3], 16), bool(int(match[4], 16) & 1))
 
 
 def make_tracing(service: str, *, environment: Mapping[str, str] = os.environ) -> Tracing | None:
@@ -225,21 +265,21 @@ def make_tracing(service: str, *, environment: Mapping[str, str] = os.environ) -
     ------
     TracingUnavailable
         An endpoint is set and `segue[otel]` is not installed.
+    EndpointRejected
+        Nothing can be sent to the endpoint that is set.
     """
     if not any(environment.get(name) for name in ENDPOINTS) or environment.get(DISABLED, "").lower() == "true":
         return None
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from segue.otlp.encoding import Encoder
     except ImportError as error:
         raise TracingUnavailable(
             f"{' or '.join(ENDPOINTS)} is set, but {error.name} is not installed: pip install 'segue[otel]' or unset it"
         ) from error
-    resource = Resource.create({SERVICE_NAME: environment.get("OTEL_SERVICE_NAME") or service})
-    ids = GivenIds()
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=ids)  # type: ignore[arg-type]
-    processor = BatchSpanProcessor(OTLPSpanExporter())
-    provider.add_span_processor(processor)
-    return Tracing(provider, processor, ids)
+    from segue.otlp.posting import Post
+    from segue.otlp.sender import Sender
+    from segue.otlp.settings import read_settings
+
+    settings = read_settings(service, environment)
+    sender = Sender(settings, encode=Encoder(settings.resource).encode, post=Post(settings))
+    return Tracing(sender, settings.sampler)

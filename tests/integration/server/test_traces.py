@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.process
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TRACE, PARENT = CALLER.split("-")[1:3]
 ARRIVES_WITHIN_S = 20.0
+HANGS_S = 60.0
 
 
 async def arrived(receiver: Receiver, trace: str, *, spans: int) -> dict[str, Received]:
@@ -110,6 +112,27 @@ def test_a_receiver_that_is_away_disturbs_nobody(tmp_path: Path, monkeypatch: py
             assert [answer.status_code for answer in answers] == [200, 200, 200]
 
     asyncio.run(story())
+
+
+def test_a_receiver_that_never_answers_holds_up_neither_speech_nor_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(silent: socket.socket) -> None:
+        async with serving(tmp_path) as served:
+            answers = [await served.speak(f"Number {number}.") for number in range(3)]
+            taken, _ = await asyncio.get_running_loop().sock_accept(silent)  # a batch is on its way, and stays there
+            answers.append(await served.speak("One more."))
+            assert [answer.status_code for answer in answers] == [200] * 4
+            assert await served.stop(within_s=HANGS_S / 2) == 0
+            taken.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", str(HANGS_S))
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        asyncio.run(story(silent))
 
 
 def test_without_an_endpoint_there_is_no_trace_and_no_package(tmp_path: Path, receiver: Receiver) -> None:

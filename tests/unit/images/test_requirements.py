@@ -24,10 +24,9 @@ REQUIREMENTS = ROOT / "requirements"
 OBJECT_STORES = {"s3fs", "gcsfs", "huggingface-hub"}
 """fsspec finds them by name, so no import names them."""
 
-TRACES = {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
-"""`opentelemetry` is one package of many distributions; a lock file must name those that `segue.tracing` imports."""
+_TRACES = "opentelemetry-proto"
+"""`opentelemetry` is one package of many distributions; this is the one that `segue.otlp` imports."""
 
-_API = "opentelemetry-api"
 OPTIONAL_ENGINE = "segue_engines.gpt_sovits"
 VARIANTS = [(name, engine) for engine, names in ENGINES.items() for name in names]
 BY_NAME = {canonicalize_name(distribution) for found in LIBRARIES.values() for distribution in found.values()}
@@ -73,7 +72,7 @@ def imported(graph: grimp.ImportGraph, package: str) -> set[str]:
     tops = {module for module in reached if graph.is_module_squashed(module)} - sys.stdlib_module_names
     known = packages_distributions()
     found = {top: known[top.partition(".")[0]] for top in tops}
-    return {canonicalize_name(_API if _API in each else each[0]) for each in found.values()}
+    return {canonicalize_name(_TRACES if _TRACES in each else each[0]) for each in found.values()}
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -86,9 +85,6 @@ def test_nothing_is_asked_for_that_nobody_imports(graph: grimp.ImportGraph, name
     by_uvicorn = {"httptools"}
     wanted = {canonicalize_name(one.name) for one in asked_for(name)}
     found = imported(graph, f"segue_{name}")
-    if "opentelemetry-api" in found:
-        assert wanted >= TRACES
-        found |= TRACES
     assert wanted - OBJECT_STORES - by_uvicorn <= found
 
 
