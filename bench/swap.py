@@ -24,7 +24,7 @@ from segue.memory.stats_reader import StatsReader
 from segue.tls import sidecar_name
 from segue_cli.measure.effective import FlipDelays, flip_delays, heads_of, read_transitions
 from segue_cli.measure.environment import environment, write_report
-from segue_cli.measure.latency import Comparison, Interval, Spread, compare
+from segue_cli.measure.latency import Comparison, Interval, Spread, compare, longest_silence_s
 from segue_cli.measure.load_process import LoadProcess
 from segue_cli.measure.mixed import MixedCount, judge_records
 from segue_cli.measure.processes import stats_pages
@@ -35,7 +35,8 @@ from segue_cli.measure.variants import numbered
 from segue_cli.up.configs import FLEET, NAMESPACE
 
 LOAD_SHARE = 0.7
-PRELOAD_S = 600.0
+PRELOAD_S = 1800.0
+"""Children may get 3 % of a core beside a busy worker: half a minute of their work then takes a quarter of an hour."""
 
 NewVersion = Callable[[int], RevisionFiles]
 """Makes the files of a version that nobody has loaded yet, by its number."""
@@ -162,7 +163,7 @@ async def run_preloads(
         port=stack.port,
         shots=tuple(shots),
         pace=OpenLoop(rate_per_s=rate),
-        max_s=900,
+        max_s=2 * PRELOAD_S,
         spool=str(spool),
     )
     wanted_s = size.compared / rate
@@ -193,6 +194,25 @@ def _total_s(intervals: Sequence[Interval]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """Longest stretch in which nobody got an answer; NaN where there was no such time."""
+
+    during_s: float
+    besides_s: float
+
+    @classmethod
+    def of(cls, records: Sequence[Record], preloads: Sequence[Interval]) -> Silence:
+        """Within preloads, and between them and after the last."""
+        until = [begin for begin, _ in preloads[1:]] + [max((record.end_ns for record in records), default=0)]
+        besides = [(end, begin) for (_, end), begin in zip(preloads, until, strict=False) if end < begin]
+        return cls(during_s=_longest(records, preloads), besides_s=_longest(records, besides))
+
+
+def _longest(records: Sequence[Record], intervals: Sequence[Interval]) -> float:
+    return max((longest_silence_s(records, interval) for interval in intervals), default=float("nan"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Performance:
     """What came of flips and preloads under load."""
 
@@ -203,6 +223,7 @@ class Performance:
     mixed: MixedCount
     selftest: SelfTest
     compared: Comparison
+    silence: Silence
     streaming: int
 
     @property
@@ -275,6 +296,7 @@ async def perform(
         mixed=mixed,
         selftest=selftest,
         compared=compare(records, preloads),
+        silence=Silence.of(records, preloads),
         streaming=sum(shots[record.shot].mode is not Mode.WHOLE for record in [*flips.records, *records]),
     )
 
@@ -321,6 +343,10 @@ def report_of(result: Performance) -> tuple[dict[str, object], dict[str, object]
         "round_trip_ms": delays.round_trip_ms.as_json(),
         "preloads": len(result.preloads),
         "preload_s": Spread.of([(end - begin) / 1e9 for begin, end in result.preloads]).as_json(),
+        "longest_silence_s": {
+            "during_preload": round(result.silence.during_s, 3),
+            "besides": round(result.silence.besides_s, 3),
+        },
         "requests_during_preload": result.compared.during_count,
         "requests_besides": result.compared.besides_count,
         "latency_during_preload_ms": result.compared.during.as_json(),
