@@ -11,7 +11,7 @@ from bench.table import CONSOLE
 
 NAMES = (
     *("swap", "memory", "crash", "serve", "reload", "fleet", "residency", "observability"),
-    *("gpt_sovits", "gpt_sovits_text", "gpt_sovits_models"),
+    *("gpt_sovits", "gpt_sovits_swap", "gpt_sovits_text", "gpt_sovits_models"),
 )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.harness import BenchFailed, Commander, Stack, copy_weights, example_versions, revision_files
 from segue_cli.measure.load_process import LoadProcess
@@ -84,5 +84,4 @@ async def find_capacity(stack: Stack, shots: Sequence[Shot], *, seconds: float, 
 
 def _bare(files: RevisionFiles) -> RevisionFiles:
     """As requests name the voice: without its namespace."""
-    name = files.voice.partition("/")[2]
-    return RevisionFiles(voice=name, revision=files.revision, weights=files.weights, options=files.options)
+    return replace(files, voice=files.voice.partition("/")[2])

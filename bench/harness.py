@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from segue.control import SidecarClient
+from segue.engine import ReferenceInput
 from segue.errors import ControlUnreachable, SegueError
 from segue.model import VoiceSpec, revision_of
 from segue.tls import KeyPairFiles, client_context, sidecar_name
@@ -31,6 +32,7 @@ from segue.wire import (
     FileSource,
     PointerRequest,
     PointerResult,
+    ReferenceSource,
     RevisionPhase,
     RevisionRequest,
     RevisionState,
@@ -233,11 +235,17 @@ class Commander:
         self, voice: str, files: RevisionFiles, *, within_s: float = READY_S, tier: Tier = Tier.HOT
     ) -> RevisionState:
         """Have a revision resident and wait until it is ready. Raises `BenchFailed` where it fails."""
-        weights = {
-            name: FileSource(uri=path.resolve().as_uri(), sha256=sha256_of(path), size_bytes=path.stat().st_size)
-            for name, path in files.weights.items()
-        }
-        request = RevisionRequest(engine="demo", options=dict(files.options), weights=weights, tier=tier)
+        weights = {name: FileSource(**_source(path)) for name, path in files.weights.items()}
+        recording = files.reference
+        request = RevisionRequest(
+            engine=files.engine,
+            options=dict(files.options),
+            weights=weights,
+            tier=tier,
+            reference=ReferenceSource(**_source(recording.path), text=recording.text, language=recording.language)
+            if recording
+            else None,
+        )
         await self.client.ensure_revision(voice, files.revision, request, fence=self.fence(), voice_uid=uid_of(voice))
         return await self.wait_ready(voice, files.revision, within_s=within_s)
 
@@ -304,20 +312,41 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _source(path: Path) -> dict[str, Any]:
+    return {"uri": path.resolve().as_uri(), "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+
+
 def revision_files(
-    voice: str, weights: Mapping[str, Path], *, options: Mapping[str, Any] | None = None
+    voice: str,
+    weights: Mapping[str, Path],
+    *,
+    options: Mapping[str, Any] | None = None,
+    engine: str = "demo",
+    reference: ReferenceInput | None = None,
 ) -> RevisionFiles:
     """Name the revision that a VoiceModel with these files would have."""
-    spec = VoiceSpec.model_validate(
-        {
-            "engine": "demo",
-            "options": dict(options or {}),
-            "weights": {
-                name: {"uri": path.resolve().as_uri(), "sha256": sha256_of(path)} for name, path in weights.items()
-            },
+    document: dict[str, Any] = {
+        "engine": engine,
+        "options": dict(options or {}),
+        "weights": {
+            name: {"uri": path.resolve().as_uri(), "sha256": sha256_of(path)} for name, path in weights.items()
+        },
+    }
+    if reference is not None:
+        document["reference"] = {
+            "uri": reference.path.resolve().as_uri(),
+            "sha256": sha256_of(reference.path),
+            "text": reference.text,
+            "language": reference.language,
         }
+    return RevisionFiles(
+        voice=voice,
+        revision=revision_of(VoiceSpec.model_validate(document)),
+        weights=weights,
+        options=options or {},
+        engine=engine,
+        reference=reference,
     )
-    return RevisionFiles(voice=voice, revision=revision_of(spec), weights=weights, options=options or {})
 
 
 def copy_weights(source: Path, target: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from segue.memory.stats_reader import StatsReader
 from segue.tls import sidecar_name
 from segue_cli.measure.effective import FlipDelays, flip_delays, heads_of, read_transitions
 from segue_cli.measure.environment import environment, write_report
-from segue_cli.measure.latency import Comparison, Interval, compare
+from segue_cli.measure.latency import Comparison, Interval, Spread, compare, longest_silence_s
 from segue_cli.measure.load_process import LoadProcess
 from segue_cli.measure.mixed import MixedCount, judge_records
 from segue_cli.measure.processes import stats_pages
@@ -35,6 +35,11 @@ from segue_cli.measure.variants import numbered
 from segue_cli.up.configs import FLEET, NAMESPACE
 
 LOAD_SHARE = 0.7
+PRELOAD_S = 1800.0
+"""Children may get 3 % of a core beside a busy worker: half a minute of their work then takes a quarter of an hour."""
+
+NewVersion = Callable[[int], RevisionFiles]
+"""Makes the files of a version that nobody has loaded yet, by its number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,8 @@ class Size:
     """Requests that must overlap a preload, and as many that must not."""
     calibration_s: float
     selftest_shots: int
+    listeners: int = 12
+    """Of each worker: enough that its queue is never empty."""
 
 
 FULL = Size(requests=20_200, flips=1_080, compared=2_100, calibration_s=10, selftest_shots=16)
@@ -68,7 +75,7 @@ async def run_flips(
 ) -> FlipRun:
     """Saturate, and flip all the while."""
     workers = stack.worker_pids()
-    concurrency = 12 * len(workers)
+    concurrency = size.listeners * len(workers)
     plan = LoadPlan(
         host="127.0.0.1",
         port=stack.port,
@@ -141,7 +148,14 @@ def _flip_plan(stack: Stack, commander: Commander, cast: Cast, *, flips: int, ga
 
 
 async def run_preloads(
-    stack: Stack, commander: Commander, cast: Cast, *, shots: Sequence[Shot], size: Size, rate: float, spool: Path
+    stack: Stack,
+    commander: Commander,
+    *,
+    new_version: NewVersion,
+    shots: Sequence[Shot],
+    size: Size,
+    rate: float,
+    spool: Path,
 ) -> tuple[list[Record], list[Interval]]:
     """Open loop at a steady rate; new revisions load and go, with pauses as long as the preloads in between."""
     plan = LoadPlan(
@@ -149,10 +163,9 @@ async def run_preloads(
         port=stack.port,
         shots=tuple(shots),
         pace=OpenLoop(rate_per_s=rate),
-        max_s=900,
+        max_s=2 * PRELOAD_S,
         spool=str(spool),
     )
-    voice, revisions = next(iter(cast.revisions.items()))
     wanted_s = size.compared / rate
     preloads: list[Interval] = []
     with LoadProcess(plan, directory=stack.directory / "load", name="preloads") as load:
@@ -161,20 +174,18 @@ async def run_preloads(
         number = 0
         while _total_s(preloads) < wanted_s or time.monotonic() - begin - _total_s(preloads) < wanted_s:
             number += 1
-            preloads.append(await _preload(stack, commander, voice, revisions[0], number=number))
+            preloads.append(await _preload(commander, await asyncio.to_thread(new_version, number)))
             rest_s = time.monotonic() - begin - _total_s(preloads)
             await asyncio.sleep(max(0.3, min(_total_s(preloads), wanted_s) - rest_s))
         records = await asyncio.to_thread(load.stop)
     return records, preloads
 
 
-async def _preload(stack: Stack, commander: Commander, voice: str, base: RevisionFiles, *, number: int) -> Interval:
-    out = stack.voices / "preloads" / str(number)
-    files = revision_files(voice, await asyncio.to_thread(numbered, base.weights, out, number=200 + number))
+async def _preload(commander: Commander, files: RevisionFiles) -> Interval:
     begin_ns = time.monotonic_ns()
-    await commander.ensure(voice, files)
+    await commander.ensure(files.voice, files, within_s=PRELOAD_S)
     end_ns = time.monotonic_ns()
-    await commander.drop(voice, files.revision)
+    await commander.drop(files.voice, files.revision)
     return begin_ns, end_ns
 
 
@@ -183,10 +194,28 @@ def _total_s(intervals: Sequence[Interval]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """Everything that was measured."""
+class Silence:
+    """Longest stretch in which nobody got an answer; NaN where there was no such time."""
 
-    visible: Visibility
+    during_s: float
+    besides_s: float
+
+    @classmethod
+    def of(cls, records: Sequence[Record], preloads: Sequence[Interval]) -> Silence:
+        """Within preloads, and between them and after the last."""
+        until = [begin for begin, _ in preloads[1:]] + [max((record.end_ns for record in records), default=0)]
+        besides = [(end, begin) for (_, end), begin in zip(preloads, until, strict=False) if end < begin]
+        return cls(during_s=_longest(records, preloads), besides_s=_longest(records, besides))
+
+
+def _longest(records: Sequence[Record], intervals: Sequence[Interval]) -> float:
+    return max((longest_silence_s(records, interval) for interval in intervals), default=float("nan"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performance:
+    """What came of flips and preloads under load."""
+
     capacity: float
     flips: FlipRun
     preload_records: list[Record]
@@ -194,12 +223,21 @@ class Result:
     mixed: MixedCount
     selftest: SelfTest
     compared: Comparison
+    silence: Silence
     streaming: int
 
     @property
     def records(self) -> list[Record]:
         """Of both runs."""
         return [*self.flips.records, *self.preload_records]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Everything that was measured."""
+
+    visible: Visibility
+    performance: Performance
 
 
 async def measure(size: Size) -> Result:
@@ -210,24 +248,47 @@ async def measure(size: Size) -> Result:
         cast = make_cast(stack)
         await enter(commander, cast)
         shots = make_shots(list(cast.revisions))
-        workers = len(stack.worker_pids())
-        tell(f"{workers} worker(s); finding the capacity")
-        await find_capacity(stack, shots, seconds=1, concurrency=4)
-        capacity = await find_capacity(stack, shots, seconds=size.calibration_s, concurrency=12 * workers)
-        tell(f"{capacity:.0f} requests a second; {size.requests:,} requests with {size.flips:,} flips")
-        spool = stack.directory / "spool"
-        flips = await run_flips(stack, commander, cast, shots=shots, size=size, capacity=capacity, spool=spool)
-        rate = flips.rate_per_s * LOAD_SHARE
-        tell(f"open loop at {rate:.0f} a second, preloads interleaved")
-        records, preloads = await run_preloads(stack, commander, cast, shots=shots, size=size, rate=rate, spool=spool)
-        tell(f"judging {len(flips.records) + len(records):,} answers window by window")
-        renderings = cast.renderings
-        mixed = await asyncio.to_thread(
-            judge_records, [*flips.records, *records], shots=shots, spool=spool, renderings=renderings
+        voice, (base, *_) = next(iter(cast.revisions.items()))
+
+        def new_version(number: int) -> RevisionFiles:
+            out = stack.voices / "preloads" / str(number)
+            return revision_files(voice, numbered(base.weights, out, number=200 + number))
+
+        performance = await perform(
+            stack, commander, cast, shots=shots, size=size, renderings=cast.renderings, new_version=new_version
         )
-        selftest = _selftest(cast, renderings, shots, size)
-    return Result(
-        visible=visible,
+    return Result(visible=visible, performance=performance)
+
+
+async def perform(
+    stack: Stack,
+    commander: Commander,
+    cast: Cast,
+    *,
+    shots: Sequence[Shot],
+    size: Size,
+    renderings: Renderings,
+    new_version: NewVersion,
+) -> Performance:
+    """Flips at saturation, preloads under a steady load, and the judgement of every answer."""
+    workers = len(stack.worker_pids())
+    tell(f"{workers} worker(s); finding the capacity")
+    await find_capacity(stack, shots, seconds=1, concurrency=4)
+    capacity = await find_capacity(stack, shots, seconds=size.calibration_s, concurrency=size.listeners * workers)
+    tell(f"{capacity:.1f} requests a second; {size.requests:,} requests with {size.flips:,} flips")
+    spool = stack.directory / "spool"
+    flips = await run_flips(stack, commander, cast, shots=shots, size=size, capacity=capacity, spool=spool)
+    rate = flips.rate_per_s * LOAD_SHARE
+    tell(f"open loop at {rate:.1f} a second, preloads interleaved")
+    records, preloads = await run_preloads(
+        stack, commander, new_version=new_version, shots=shots, size=size, rate=rate, spool=spool
+    )
+    tell(f"judging {len(flips.records) + len(records):,} answers window by window")
+    mixed = await asyncio.to_thread(
+        judge_records, [*flips.records, *records], shots=shots, spool=spool, renderings=renderings
+    )
+    selftest = _selftest(cast, renderings, shots, size)
+    return Performance(
         capacity=capacity,
         flips=flips,
         preload_records=records,
@@ -235,6 +296,7 @@ async def measure(size: Size) -> Result:
         mixed=mixed,
         selftest=selftest,
         compared=compare(records, preloads),
+        silence=Silence.of(records, preloads),
         streaming=sum(shots[record.shot].mode is not Mode.WHOLE for record in [*flips.records, *records]),
     )
 
@@ -247,39 +309,50 @@ def _selftest(cast: Cast, renderings: Renderings, shots: Sequence[Shot], size: S
 
 def report(result: Result) -> dict[str, object]:
     """The figures as JSON."""
+    figures, details = report_of(result.performance)
+    visible = result.visible
+    details |= {"store_visible_samples": visible.samples, "store_visible_preempted": visible.preempted}
+    return {**figures, "store_visible_us": visible.spread.as_json(), "details": details}
+
+
+def report_of(result: Performance) -> tuple[dict[str, object], dict[str, object]]:
+    """The figures and their details as JSON."""
     delays = result.flips.delays
-    return {
+    figures = {
         "requests": len(result.records),
         "flips": delays.flips,
         "failed": sum(failures(result.records).values()),
         "mixed": result.mixed.mixed,
         "command_to_effective_ms": delays.command_to_effective_ms.as_json(),
-        "store_visible_us": result.visible.spread.as_json(),
         "p99_latency_ratio_during_preload": round(result.compared.p99_ratio, 3),
-        "details": {
-            "failures": failures(result.records),
-            "findings": result.mixed.findings,
-            "judged_answers": result.mixed.judged,
-            "judged_windows": result.mixed.windows,
-            "distinct_answers": result.mixed.distinct_answers,
-            "selftest": {"injected": result.selftest.injected, "caught": result.selftest.caught},
-            "streaming_requests": result.streaming,
-            "capacity_per_s": round(result.capacity, 1),
-            "rate_while_flipping_per_s": round(result.flips.rate_per_s, 1),
-            "queues_full_share": round(result.flips.queue_full_share, 3),
-            "flips_seen_by_workers": delays.seen_by_workers,
-            "receive_to_store_ms": delays.receive_to_store_ms.as_json(),
-            "store_to_last_old_ms": delays.store_to_last_old_ms.as_json(),
-            "round_trip_ms": delays.round_trip_ms.as_json(),
-            "store_visible_samples": result.visible.samples,
-            "store_visible_preempted": result.visible.preempted,
-            "preloads": len(result.preloads),
-            "requests_during_preload": result.compared.during_count,
-            "requests_besides": result.compared.besides_count,
-            "latency_during_preload_ms": result.compared.during.as_json(),
-            "latency_besides_ms": result.compared.besides.as_json(),
-        },
     }
+    details = {
+        "failures": failures(result.records),
+        "findings": result.mixed.findings,
+        "judged_answers": result.mixed.judged,
+        "judged_windows": result.mixed.windows,
+        "distinct_answers": result.mixed.distinct_answers,
+        "selftest": {"injected": result.selftest.injected, "caught": result.selftest.caught},
+        "streaming_requests": result.streaming,
+        "capacity_per_s": round(result.capacity, 1),
+        "rate_while_flipping_per_s": round(result.flips.rate_per_s, 1),
+        "queues_full_share": round(result.flips.queue_full_share, 3),
+        "flips_seen_by_workers": delays.seen_by_workers,
+        "receive_to_store_ms": delays.receive_to_store_ms.as_json(),
+        "store_to_last_old_ms": delays.store_to_last_old_ms.as_json(),
+        "round_trip_ms": delays.round_trip_ms.as_json(),
+        "preloads": len(result.preloads),
+        "preload_s": Spread.of([(end - begin) / 1e9 for begin, end in result.preloads]).as_json(),
+        "longest_silence_s": {
+            "during_preload": round(result.silence.during_s, 3),
+            "besides": round(result.silence.besides_s, 3),
+        },
+        "requests_during_preload": result.compared.during_count,
+        "requests_besides": result.compared.besides_count,
+        "latency_during_preload_ms": result.compared.during.as_json(),
+        "latency_besides_ms": result.compared.besides.as_json(),
+    }
+    return figures, details
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -290,13 +363,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = asyncio.run(measure(size))
     figures = report(result)
     write_report(options.out / "swap.json", figures, measured_in)
-    delays, compared = result.flips.delays, result.compared
+    done = result.performance
+    delays, compared = done.flips.delays, done.compared
     lines = [
-        at_least("requests", len(result.records), size.requests),
+        at_least("requests", len(done.records), size.requests),
         at_least("flips", delays.flips, size.flips),
-        at_most("failed", sum(failures(result.records).values()), 0),
-        at_most("mixed", result.mixed.mixed, 0),
-        at_least("injected faults caught", result.selftest.caught, result.selftest.injected),
+        at_most("failed", sum(failures(done.records).values()), 0),
+        at_most("mixed", done.mixed.mixed, 0),
+        at_least("injected faults caught", done.selftest.caught, done.selftest.injected),
         at_most("command to effective, p99", delays.command_to_effective_ms.p99, 5, unit=" ms", needs_full=True),
         note(
             "command to effective, p50 / max",
@@ -307,8 +381,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at_most("p99 latency during preload / besides", compared.p99_ratio, 1.25, needs_full=True),
         note("  p99 during / besides", _pair(compared.during.p99, compared.besides.p99)),
         note("  requests during / besides", f"{compared.during_count:,} / {compared.besides_count:,}"),
-        note("throughput while flipping", f"{result.flips.rate_per_s:.0f}/s"),
-        note("looks at which every queue was full", f"{result.flips.queue_full_share:.1%}"),
+        note("throughput while flipping", f"{done.flips.rate_per_s:.0f}/s"),
+        note("looks at which every queue was full", f"{done.flips.queue_full_share:.1%}"),
     ]
     return 0 if print_lines("swap", lines, short=options.short) else 1
 

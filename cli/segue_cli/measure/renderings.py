@@ -20,6 +20,7 @@ from segue.engine import (
     PartView,
     PreparedPart,
     PrepareOptions,
+    ReferenceInput,
     SynthesisRequest,
     Synthesizer,
     VoiceView,
@@ -38,21 +39,33 @@ class RevisionFiles:
     ----------
     weights
         The engine's weight names to files.
+    reference
+        The recording of voices that do not carry their own.
     """
 
     voice: str
     revision: str
     weights: Mapping[str, Path]
     options: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "demo"
+    reference: ReferenceInput | None = None
 
 
 class LocalVoice:
     """One revision, built in this process."""
 
-    def __init__(self, parts: Mapping[str, PreparedPart], *, options: Mapping[str, Any], engine: Engine) -> None:
+    def __init__(
+        self,
+        parts: Mapping[str, PreparedPart],
+        *,
+        options: Mapping[str, Any],
+        engine: Engine,
+        shared: Mapping[str, PartView] | None = None,
+    ) -> None:
         views = {name: PartView(tensors=part.tensors, meta=part.meta) for name, part in parts.items()}
         self.pilots_hz = {name: part.meta["pilot_hz"] for name, part in parts.items() if "pilot_hz" in part.meta}
-        self._synthesizer: Synthesizer = engine.build(VoiceView(parts=views, options=options), Device())
+        view = VoiceView(parts=views, options=options, shared=shared or {})
+        self._synthesizer: Synthesizer = engine.build(view, Device())
         self._options = options
 
     @property
@@ -79,8 +92,16 @@ class LocalVoice:
 class Renderings:
     """All revisions that were resident in a run, and what they say; each text is spoken once a revision."""
 
-    def __init__(self, revisions: Iterable[RevisionFiles], *, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        revisions: Iterable[RevisionFiles],
+        *,
+        engine: Engine | None = None,
+        shared: Mapping[str, PartView] | None = None,
+    ) -> None:
+        """`engine` speaks all of them (the demo engine), with the models that its voices share."""
         self._engine: Engine = engine or DemoEngine()
+        self._shared = shared or {}
         self._files = {(files.voice, files.revision): files for files in revisions}
         self._built: dict[tuple[str, str], LocalVoice] = {}
         self._spoken: dict[tuple[str, str, str, int], Rendering | None] = {}
@@ -99,22 +120,31 @@ class Renderings:
         )
         return [rendering for rendering in found if rendering is not None]
 
-    def of_halves(self, voice: str, *, prosody_of: str, timbre_of: str) -> LocalVoice:
-        """The fault that Segue exists to prevent: a voice put together from halves of two revisions."""
-        parts = self._prepare(self._files[(voice, prosody_of)])
-        halves = {**parts, "timbre": self._prepare(self._files[(voice, timbre_of)])["timbre"]}
-        return LocalVoice(halves, options=self._files[(voice, prosody_of)].options, engine=self._engine)
+    def of_halves(self, voice: str, *, one: str, other: str) -> LocalVoice:
+        """The fault that Segue exists to prevent: a voice put together from halves of two revisions.
+
+        Its second weight file (what is heard: `timbre`, `sovits`) is the other revision's.
+        """
+        foreign = list(self._files[(voice, one)].weights)[-1]
+        halves = {
+            **self._prepare(self._files[(voice, one)]),
+            foreign: self._prepare(self._files[(voice, other)])[foreign],
+        }
+        options = self._files[(voice, one)].options
+        return LocalVoice(halves, options=options, engine=self._engine, shared=self._shared)
 
     def local(self, voice: str, revision: str) -> LocalVoice:
         """The revision, built once."""
         key = (voice, revision)
         if key not in self._built:
             files = self._files[key]
-            self._built[key] = LocalVoice(self._prepare(files), options=files.options, engine=self._engine)
+            parts = self._prepare(files)
+            self._built[key] = LocalVoice(parts, options=files.options, engine=self._engine, shared=self._shared)
         return self._built[key]
 
     def _prepare(self, files: RevisionFiles) -> Mapping[str, PreparedPart]:
-        return self._engine.prepare(files.weights, PrepareOptions(options=files.options)).parts
+        options = PrepareOptions(options=files.options, reference=files.reference, shared=self._shared)
+        return self._engine.prepare(files.weights, options).parts
 
     def _rendering(self, voice: str, revision: str, *, text: str, seed: int) -> Rendering | None:
         key = (voice, revision, text, seed)

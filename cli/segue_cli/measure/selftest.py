@@ -40,7 +40,7 @@ def try_the_detector(renderings: Renderings, shots: Sequence[Shot], *, one: str,
         both = {rendering.revision: rendering for rendering in renderings(shot, one)}
         named, rival = both[one], both[other]
         seed = shot.seed or 0
-        halves = renderings.of_halves(shot.voice, prosody_of=one, timbre_of=other).speak(shot.text, seed=seed)
+        halves = renderings.of_halves(shot.voice, one=one, other=other).speak(shot.text, seed=seed)
         switched = inject_faults(named.samples, rival.samples, named.rate_hz)
         for fault in (halves, switched, _patched(named, rival)):
             result.injected += 1
