@@ -5,10 +5,9 @@ Separate from the bench, which says in what turns they are taken and what was pr
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,19 +23,21 @@ from segue_engines.gpt_sovits.randomness import Stream, row_key
 from segue_engines.gpt_sovits.sampling import Sampling
 from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE, Condition
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
+from segue_engines.gpt_sovits.t2s.attention import StepAttention
 from segue_engines.gpt_sovits.t2s.decode import T2SBatch, TokenRow
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
 from segue_engines.speak import view_of
 
 CODES: Final = 100
-"""Length of what the decoder is given: 4 s."""
+"""Length of what is said: 4 s."""
 
 
 class Speaker:
     """The T2S half, in one type of its matrices."""
 
     def __init__(self, dtype: T2SDtype, *, slots: int, positions: int) -> None:
-        self._network = t2s_network(view_of_parts({GPT: t2s_part(dtype)}).parts[GPT])
+        voice, _ = mapped({GPT: t2s_part(dtype)})
+        self._network = t2s_network(voice.parts[GPT])
         self._slots, self._positions = slots, positions
 
     def tokens_per_s(self, rows: int, tokens: int) -> float:
@@ -120,19 +121,22 @@ def chunked_real_time_factor(synthesizer: GptSovitsSynthesizer, *, seed: int, sa
 
 
 def bytes_over_file(parts: Mapping[str, PreparedPart]) -> float:
-    """Resident bytes of a built voice over those of its tensors: its arenas, and what building took beside them."""
+    """Resident bytes of a built voice over those of its tensors: its arenas, and what building took beside them.
+
+    Not what the first voice of a process brings with it: the libraries, and compiled steps.
+    """
+    StepAttention(t2s_network(view_of_parts(parts).parts[GPT]).shape)
     tensors = sum(array.nbytes for part in parts.values() for array in part.tensors.values())
-    with _mapped(parts) as (voice, arenas_bytes):
-        before = _private_bytes()
-        synthesizer = GptSovitsEngine(front_end=PhonesGiven()).build(voice, Device(threads=torch.get_num_threads()))
-        grown = _private_bytes() - before
-        synthesizer.close()
+    voice, arenas_bytes = mapped(parts)
+    before = _private_bytes()
+    synthesizer = GptSovitsEngine(front_end=PhonesGiven()).build(voice, Device(threads=torch.get_num_threads()))
+    grown = _private_bytes() - before
+    synthesizer.close()
     return (arenas_bytes + max(grown, 0)) / tensors
 
 
-@contextlib.contextmanager
-def _mapped(parts: Mapping[str, PreparedPart]) -> Iterator[tuple[VoiceView, int]]:
-    """The parts in arenas of their own, as a worker maps them; and the bytes of those."""
+def mapped(parts: Mapping[str, PreparedPart]) -> tuple[VoiceView, int]:
+    """The parts in arenas of their own, as a worker maps them, for as long as the process lives; and their bytes."""
     arenas: dict[str, Arena] = {}
     for name, part in parts.items():
         fd = os.memfd_create(f"bench-{name}", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
@@ -142,11 +146,10 @@ def _mapped(parts: Mapping[str, PreparedPart]) -> Iterator[tuple[VoiceView, int]
             arenas[name] = Arena.open(fd)
         finally:
             os.close(fd)
-    yield (
+    return (
         VoiceView(parts={name: arena.part() for name, arena in arenas.items()}),
         sum(arena.size_bytes for arena in arenas.values()),
     )
-    # The mappings go with the process: views of them may still live in the caller's frame.
 
 
 def _private_bytes() -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ BATCHES: Final = (1, 4, 16)
 PROMISED_RATIOS: Final = {1: 1.2, 16: 4.0}
 PROMISED_BYTES: Final = 1.1
 THREADS: Final = 1
+_PEER: Final = "peer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class Size:
     streams: int
 
 
-FULL = Size(tokens=48, rounds=3, streams=3)
+FULL = Size(tokens=measures.CODES, rounds=3, streams=3)
 SHORT = Size(tokens=24, rounds=1, streams=2)
 
 
@@ -151,9 +153,15 @@ def _decoding(figures: Figures, size: Size, other: peer.Peer | None) -> None:
         assert known.speaker is not None
         return other.real_time_factor(codes, phones, known.spectrogram, known.speaker)
 
-    ours, figures.peer_decoder_rtf = _in_turns(decoder.real_time_factor, theirs if other else None, rounds=size.rounds)
-    half, _ = _in_turns(measures.Decoder(parts(decoder=DecoderDtype.BF16)).real_time_factor, None, rounds=size.rounds)
-    figures.decoder_rtf = {DecoderDtype.FP32: ours, DecoderDtype.BF16: half}
+    turns: dict[str, Callable[[], float]] = {
+        DecoderDtype.FP32: decoder.real_time_factor,
+        DecoderDtype.BF16: measures.Decoder(parts(decoder=DecoderDtype.BF16)).real_time_factor,
+    }
+    if other is not None:
+        turns[_PEER] = theirs
+    medians = _in_turns(turns, rounds=size.rounds)
+    figures.peer_decoder_rtf = medians.pop(_PEER, None)
+    figures.decoder_rtf = medians
 
 
 def _streaming(figures: Figures, size: Size) -> None:
@@ -174,38 +182,31 @@ def _tokens(figures: Figures, size: Size, other: peer.Peer | None) -> None:
     figures.tokens_per_s = {dtype: {} for dtype in T2SDtype}
     for batch in BATCHES:
         tell(f"tokens of {batch} rows, in turns")
-        rounds = size.rounds if batch < max(BATCHES) else 1  # sixteen rows say enough in one
-        plain = speakers[T2SDtype.FP32]
 
-        def ours(speaker: measures.Speaker = plain, rows: int = batch) -> float:
-            return speaker.tokens_per_s(rows, size.tokens)
+        def ours(dtype: T2SDtype, rows: int = batch) -> float:
+            return speakers[dtype].tokens_per_s(rows, size.tokens)
 
         def theirs(rows: int = batch) -> float:
             assert other is not None
             return other.tokens_per_s([utterance(seed) for seed in range(rows)])
 
-        mine, peers = _in_turns(ours, theirs if other else None, rounds=rounds)
-        figures.tokens_per_s[T2SDtype.FP32][str(batch)] = mine
-        if peers is not None:
-            figures.peer_tokens_per_s[str(batch)] = peers
-        for dtype in (T2SDtype.BF16, T2SDtype.INT8):
-            figures.tokens_per_s[dtype][str(batch)] = speakers[dtype].tokens_per_s(batch, size.tokens)
-        figures.bare_per_s[str(batch)] = plain.bare_products_per_s(batch)
+        turns: dict[str, Callable[[], float]] = {dtype: partial(ours, dtype) for dtype in T2SDtype}
+        if other is not None:
+            turns[_PEER] = theirs
+        medians = _in_turns(turns, rounds=size.rounds)
+        for dtype in T2SDtype:
+            figures.tokens_per_s[dtype][str(batch)] = medians[dtype]
+        if other is not None:
+            figures.peer_tokens_per_s[str(batch)] = medians[_PEER]
+        figures.bare_per_s[str(batch)] = speakers[T2SDtype.FP32].bare_products_per_s(batch)
 
 
-def _in_turns(
-    ours: Callable[[], float], theirs: Callable[[], float] | None, *, rounds: int
-) -> tuple[float, float | None]:
-    """Medians of both, measured one after the other, round by round; the first call of each is not counted."""
-    ours()
-    if theirs is not None:
-        theirs()
-    mine, peers = [], []
-    for _ in range(rounds):
-        mine.append(ours())
-        if theirs is not None:
-            peers.append(theirs())
-    return median(mine), median(peers) if peers else None
+def _in_turns(turns: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
+    """The median of each, measured one after the other, round by round; the first call of each is not counted."""
+    for measure in turns.values():
+        measure()
+    figures = [[measure() for measure in turns.values()] for _ in range(rounds)]
+    return dict(zip(turns, map(median, zip(*figures, strict=True)), strict=True))
 
 
 def _lines(figures: Figures) -> list[Line]:

@@ -68,7 +68,7 @@ def test_what_lies_idle_beyond_the_limit_goes_back_to_the_system_the_longest_idl
 def test_a_row_keeps_what_it_wrote_when_it_outgrows_its_block() -> None:
     cache = KeyValueCache(SHAPE, slots=1, capacity=1000, pool=MemoryPool())
     (slot,) = cache.join([100], wanted=[600])
-    cache.written(slot).copy_(torch.arange(100.0)[:, None].expand(3, 2, 4, 100, 8))
+    cache.written(slot).copy_(torch.arange(100.0)[:, None, None].expand(3, 2, 100, 4, 8))
     small = cache.held_bytes
     for place in range(100, 600):
         for layer, views in enumerate(cache.next_position([slot])):
@@ -76,7 +76,7 @@ def test_a_row_keeps_what_it_wrote_when_it_outgrows_its_block() -> None:
             assert views.keys[0].shape == (1, 4, place + 1, 8), layer
         cache.advance([slot])
     assert cache.held_bytes > small
-    assert torch.equal(cache.written(slot)[1, 0, 2, :, 3], torch.arange(600.0))
+    assert torch.equal(cache.written(slot)[1, 0, :, 2, 3], torch.arange(600.0))
 
 
 def test_a_step_that_was_not_finished_is_not_counted() -> None:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from segue.errors import SynthesisError
@@ -34,16 +36,36 @@ class CacheShape:
 
     def block_bytes(self, positions: int) -> int:
         """Size of the block of one row."""
-        return self.layers * 2 * self.heads * positions * self.head_width * self.dtype.itemsize
+        return self.layers * 2 * positions * self.heads * self.head_width * self.dtype.itemsize
 
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """What a row has: `block (layers, 2, heads, positions, head_width)` upon `memory`, filled up to `length`."""
+    """What a row has: `block (layers, 2, positions, heads, head_width)` upon `memory`, filled up to `length`.
+
+    Positions before heads: all that a step reads of a layer lies together.
+    """
 
     memory: Tensor
     block: Tensor
     length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where the keys and values of several rows lie, for one more position of each.
+
+    Attributes
+    ----------
+    blocks
+        `(rows,) uint64`: addresses of `(layers, 2, positions, heads, head_width)`.
+    lengths, capacities
+        `(rows,) int64`: positions that each has, the new one included, and those that its block has room for.
+    """
+
+    blocks: NDArray[np.uint64]
+    lengths: NDArray[np.int64]
+    capacities: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +164,25 @@ class KeyValueCache:
         self._pool.give_back(leaver.memory)
 
     def written(self, slot: int) -> Tensor:
-        """Keys and values of a row so far, `(layers, 2, heads, length, head_width)`."""
+        """Keys and values of a row so far, `(layers, 2, length, heads, head_width)`."""
         row = self._rows[slot]
-        return row.block[:, :, :, : row.length]
+        return row.block[:, :, : row.length]
+
+    def reach(self, slots: Sequence[int]) -> Reach:
+        """Where these rows get one more position, once `advance` says so. Good until one of them leaves or grows."""
+        rows = [self._with_room(slot) for slot in slots]
+        return Reach(
+            np.array([row.block.data_ptr() for row in rows], np.uint64),
+            np.array([row.length + 1 for row in rows], np.int64),
+            np.array([row.block.shape[2] for row in rows], np.int64),
+        )
 
     def next_position(self, slots: Sequence[int]) -> list[LayerViews]:
-        """What each layer writes and reads to give these rows one more position, once `advance` says so."""
+        """What each layer writes and reads to give these rows one more position, as views: `reach` for torch."""
         ends, keys, values = [], [], []
         for slot in slots:
-            row = self._rows[slot]
-            if row.length == row.block.shape[3]:
-                self._grow(row)
-            seen = row.block[:, :, :, : row.length + 1]
+            row = self._with_room(slot)
+            seen = row.block[:, :, : row.length + 1].transpose(2, 3)
             ends.append(seen[:, :, :, -1].unbind(0))
             keys.append(seen[:, :1].unbind(0))
             values.append(seen[:, 1:].unbind(0))
@@ -169,15 +198,21 @@ class KeyValueCache:
         for slot in slots:
             self._rows[slot].length += 1
 
+    def _with_room(self, slot: int) -> _Held:
+        row = self._rows[slot]
+        if row.length == row.block.shape[2]:
+            self._grow(row)
+        return row
+
     def _new(self, length: int, positions: int) -> _Held:
         shape = self.shape
         positions = next((size for size in _SIZES if size >= positions), positions)
         memory = self._pool.take(shape.block_bytes(positions))
-        block = memory.view(shape.dtype).view(shape.layers, 2, shape.heads, positions, shape.head_width)
+        block = memory.view(shape.dtype).view(shape.layers, 2, positions, shape.heads, shape.head_width)
         return _Held(memory, block, length)
 
     def _grow(self, row: _Held) -> None:
         larger = self._new(row.length, row.length + 1)
-        larger.block[:, :, :, : row.length] = row.block
+        larger.block[:, :, : row.length] = row.block
         self._pool.give_back(row.memory)
         row.memory, row.block = larger.memory, larger.block

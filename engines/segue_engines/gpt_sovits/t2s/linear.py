@@ -12,55 +12,75 @@ from typing import Final, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import layer_norm, linear
 
+from segue_engines.gpt_sovits.t2s.normed import compile_now, normed_sum
 from segue_engines.gpt_sovits.t2s.packing import SCALES
 
-_FEW_ROWS: Final = 64
+NORM_EPSILON: Final = 1e-5
+
+ROWS_AT_ONCE: Final = 256
 """Up to here the matrix goes first. oneDNN takes the first operand of a bfloat16 product as it lies and lays out the
-second anew on each call: that should be the small one. With more rows turning the result costs what that saves."""
+second anew on each call: that should be the small one. And up to here a row comes out the same, bit by bit, whatever
+number of rows is beside it; with more the sums are cut otherwise."""
 _ROWS_OF_BYTES: Final = 32
 """From here on widening an int8 matrix and multiplying that is faster than multiplying the bytes."""
 
 
+Norm = tuple[Tensor, Tensor]
+"""Gain and shift of a layer norm."""
+
+
 class Linear(Protocol):
-    """`x @ weight.T + bias` for `x (rows, in)`, in any layout."""
+    """`x @ weight.T + bias` for `x (rows, in)`, in any layout.
+
+    Attributes
+    ----------
+    dtype
+        The type of the products.
+    """
+
+    dtype: torch.dtype
 
     def __call__(self, x: Tensor) -> Tensor:
-        """`(rows, out)` in the type of the products, in any layout."""
+        """`(rows, out)` of `dtype`, in any layout."""
         ...
 
-    def onto(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual` plus the product, `(rows, out) float32`."""
+    def joined(self, residual: Tensor, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        """Layer norm of `residual (rows, out) float32` plus the product; and that as the next product may take it."""
         ...
 
 
 class PlainLinear:
     """Weights in float32."""
 
-    __slots__ = ("_bias", "_turned")
+    __slots__ = ("_bias", "_turned", "dtype")
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.dtype = torch.float32
         self._turned = weight.t()
         self._bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.addmm(self._bias, x, self._turned)
 
-    def onto(self, residual: Tensor, x: Tensor) -> Tensor:
-        return torch.addmm(self._bias, x, self._turned).add_(residual)
+    def joined(self, residual: Tensor, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        return _normed(torch.addmm(self._bias, x, self._turned).add_(residual), norm)
 
 
 class HalfLinear:
     """Weights in bfloat16; products and bias are summed in float32 by the processor and rounded once.
 
-    A row comes out the same, bit by bit, whatever rows are beside it. One row alone is doubled for that: the
-    product of a matrix and a vector is summed in another order than that of two matrices.
+    A row comes out the same, bit by bit, whatever rows are beside it, up to `ROWS_AT_ONCE`. One row alone is doubled
+    for that: the product of a matrix and a vector is summed in another order than that of two matrices.
     """
 
-    __slots__ = ("_bias", "_column", "_short_bias", "_weight")
+    __slots__ = ("_bias", "_column", "_short_bias", "_weight", "dtype")
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        if multiplies_bfloat16():
+            compile_now()
+        self.dtype = torch.bfloat16
         self._weight = weight
         self._bias = bias
         self._short_bias = bias.bfloat16()
@@ -72,10 +92,17 @@ class HalfLinear:
             return torch.addmm(self._column, self._weight, short.t()).t()[: len(x)]
         return linear(short, self._weight, self._short_bias)[: len(x)]
 
-    def onto(self, residual: Tensor, x: Tensor) -> Tensor:
+    def joined(self, residual: Tensor, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
         short = _at_least_two(x.bfloat16())
-        product = torch.mm(self._weight, short.t()).t() if _matrix_first(x) else linear(short, self._weight)
-        return torch.add(residual, product[: len(x)]).add_(self._bias)
+        if _matrix_first(x):
+            turned = torch.mm(self._weight, short.t())
+            return normed_sum(residual, turned, self._bias, norm, epsilon=NORM_EPSILON)
+        return _normed(torch.add(residual, linear(short, self._weight)[: len(x)]).add_(self._bias), norm)
+
+
+def _normed(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    result = layer_norm(x, (x.shape[1],), *norm, eps=NORM_EPSILON)
+    return result, result
 
 
 def _at_least_two(x: Tensor) -> Tensor:
@@ -83,15 +110,16 @@ def _at_least_two(x: Tensor) -> Tensor:
 
 
 def _matrix_first(x: Tensor) -> bool:
-    return len(x) <= _FEW_ROWS and multiplies_bfloat16()
+    return len(x) <= ROWS_AT_ONCE and multiplies_bfloat16()
 
 
 class ByteLinear:
     """Weights in int8, one scale an output; inputs are rounded to bfloat16."""
 
-    __slots__ = ("_bias", "_scales", "_short_scales", "_weight")
+    __slots__ = ("_bias", "_scales", "_short_scales", "_weight", "dtype")
 
     def __init__(self, weight: Tensor, scales: Tensor, bias: Tensor) -> None:
+        self.dtype = torch.float32
         self._weight = weight
         self._scales = scales
         self._short_scales = scales.bfloat16()
@@ -100,8 +128,8 @@ class ByteLinear:
     def __call__(self, x: Tensor) -> Tensor:
         return self._product(x).add_(self._bias)
 
-    def onto(self, residual: Tensor, x: Tensor) -> Tensor:
-        return self._product(x).add_(self._bias).add_(residual)
+    def joined(self, residual: Tensor, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        return _normed(self._product(x).add_(self._bias).add_(residual), norm)
 
     def _product(self, x: Tensor) -> Tensor:
         if len(x) < _ROWS_OF_BYTES:
@@ -118,6 +146,11 @@ def linear_of(weights: Mapping[str, Tensor], weight: str, bias: str) -> Linear:
     if matrix.dtype == torch.int16:
         return HalfLinear(matrix.view(torch.bfloat16), weights[bias])
     return PlainLinear(matrix, weights[bias])
+
+
+def alike_in_any_company(linear: Linear) -> bool:
+    """Whether a row comes out the same, bit by bit, with up to `ROWS_AT_ONCE` rows of any number."""
+    return isinstance(linear, HalfLinear) and multiplies_bfloat16()
 
 
 @cache

@@ -67,7 +67,7 @@ def _fresh(size_bytes: int, device: torch.device) -> Tensor:
     """
     if device.type != "cpu":
         return torch.empty(size_bytes, dtype=torch.uint8, device=device)
-    mapping = mmap.mmap(-1, size_bytes)
+    mapping = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared ones get no large pages
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a system without large pages
             mapping.madvise(mmap.MADV_HUGEPAGE)

@@ -7,23 +7,23 @@ and audio up to itself; post-norm layers; learned scales of sinusoidal positions
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from segue.errors import SynthesisError
 from segue_engines.gpt_sovits.formats import T2SConfig
+from segue_engines.gpt_sovits.t2s.attention import StepAttention
 from segue_engines.gpt_sovits.t2s.cache import CacheShape, KeyValueCache, LayerViews
-from segue_engines.gpt_sovits.t2s.linear import Linear, linear_of
+from segue_engines.gpt_sovits.t2s.linear import ROWS_AT_ONCE, Linear, alike_in_any_company, linear_of
 from segue_engines.gpt_sovits.t2s.memory import MemoryPool, shared_pool
 
 BERT_WIDTH: Final = 1024
-_NORM_EPSILON: Final = 1e-5
 _POSITIONS: Final = 4096
 _HIDDEN: Final = float("-inf")
 
@@ -81,6 +81,8 @@ class T2SNetwork:
             dtype=torch.float32 if plain else torch.bfloat16,
         )
         self._head = weights["ar_predict_layer.weight"].t()
+        self._attention = StepAttention(self.shape) if StepAttention.knows(self.shape, self.device) else None
+        self._together = all(alike_in_any_company(layer.qkv) for layer in self._layers)
 
     @property
     def device(self) -> torch.device:
@@ -99,8 +101,8 @@ class T2SNetwork:
     ) -> tuple[list[int], Tensor]:
         """Read utterances, each into a free slot.
 
-        One by one, though read together they would read the matrices once: products of another number of rows may be
-        rounded otherwise, which is heard in bfloat16.
+        Together where that changes nothing (see `alike_in_any_company`), so that they read the matrices once; else one
+        by one: products of another number of rows may be rounded otherwise, which would be heard.
 
         Parameters
         ----------
@@ -123,8 +125,9 @@ class T2SNetwork:
         lengths = [len(rows) for rows in read]
         slots = cache.join(lengths, wanted=[length + more for length, more in zip(lengths, room, strict=True)])
         try:
-            alone = zip(utterances, read, slots, strict=True)
-            return slots, torch.cat([self._read_one(*each, cache) for each in alone])
+            said = list(zip(utterances, read, slots, strict=True))
+            groups = [said] if self._together else [[each] for each in said]
+            return slots, torch.cat([self._read_group(group, cache) for group in groups])
         except BaseException:
             for slot in reversed(slots):
                 cache.leave(slot)
@@ -141,27 +144,53 @@ class T2SNetwork:
             Audio position and slot of each.
         """
         x = self._audio[tokens] + self._positions[torch.tensor(places, device=tokens.device)] * self._audio_scale
-        for layer, views in zip(self._layers, cache.next_position(slots), strict=True):
-            x = _rest(layer, x, self._looked(layer.qkv(x), views))
+        short = x
+        if self._attention is not None:
+            reach = cache.reach(slots)
+            for place, layer in enumerate(self._layers):
+                x, short = _rest(layer, x, self._attention(layer.qkv(short), reach, place))
+        else:
+            for layer, views in zip(self._layers, cache.next_position(slots), strict=True):
+                x, short = _rest(layer, x, self._looked(layer.qkv(short), views))
         cache.advance(slots)
         return x @ self._head
 
-    def _read_one(self, utterance: Utterance, x: Tensor, slot: int, cache: KeyValueCache) -> Tensor:
-        """The layers of a prefill, `x` as the first one takes it; the logits `(1, vocabulary)` after its last row."""
-        mask = _prefill_mask(len(utterance.phones), len(x), dtype=self.shape.dtype, device=x.device)
-        for layer, block in zip(self._layers, cache.written(slot).unbind(0), strict=True):
-            x = _rest(layer, x, self._read(layer.qkv(x), block, mask))
-        return x[-1:] @ self._head
+    def _read_group(self, group: Sequence[tuple[Utterance, Tensor, int]], cache: KeyValueCache) -> Tensor:
+        """The layers of a prefill of utterances, with their rows as the first layer takes them, and their slots.
+
+        Returns the logits `(utterances, vocabulary)` after the last row of each. The last layer computes only those
+        rows: of the others it keeps keys and values.
+        """
+        x = torch.cat([rows for _, rows, _ in group])
+        spans = list(_spans([len(rows) for _, rows, _ in group]))
+        together = [slice(first, first + ROWS_AT_ONCE) for first in range(0, len(x), ROWS_AT_ONCE)]
+        packed = torch.empty(len(x), 3 * x.shape[1], dtype=self._layers[0].qkv.dtype, device=x.device)
+        mixed = torch.empty_like(x, dtype=packed.dtype)
+        masks = [_prefill_mask(len(said.phones), len(rows), like=packed) for said, rows, _ in group]
+        blocks = zip(*(cache.written(slot).unbind(0) for _, _, slot in group), strict=True)
+        for layer, of_layer in zip(self._layers, blocks, strict=True):
+            for rows in together:
+                packed[rows] = layer.qkv(x[rows])
+            for span, block, mask in zip(spans, of_layer, masks, strict=True):
+                mixed[span] = self._read(packed[span], block, mask)
+            if layer is not self._layers[-1]:
+                for rows in together:
+                    x[rows], _ = _rest(layer, x[rows], mixed[rows])
+        ends = [span.stop - 1 for span in spans]
+        last, of_last = x[ends], mixed[ends]
+        for rows in together[: -(-len(ends) // ROWS_AT_ONCE)]:
+            last[rows], _ = _rest(self._layers[-1], last[rows], of_last[rows])
+        return last @ self._head
 
     def _read(self, packed: Tensor, block: Tensor, mask: Tensor) -> Tensor:
         """Attention of an utterance to itself, `packed (n, 3 * width)` to `(n, width)`.
 
-        Keys and values go into `block (2, heads, n, head_width)`, rounded where that is of a smaller type.
+        Keys and values go into `block (2, n, heads, head_width)`, rounded where that is of a smaller type.
         """
-        shape = (len(packed), 3, self.config.head, self._head_width)
-        query, key, value = packed.contiguous().view(shape).permute(1, 2, 0, 3)
-        block.copy_(torch.stack((key, value)))
-        mixed = scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask.to(packed.dtype))[0]
+        heads = packed.view(len(packed), 3, self.config.head, self._head_width)
+        block.copy_(heads[:, 1:].transpose(0, 1))
+        query, key, value = heads.permute(1, 2, 0, 3)
+        mixed = scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask)[0]
         return mixed.transpose(0, 1).reshape(len(packed), -1)
 
     def _looked(self, packed: Tensor, views: LayerViews) -> Tensor:
@@ -211,11 +240,10 @@ def _layer(weights: Mapping[str, Tensor], name: str) -> _Layer:
     )
 
 
-def _rest(layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
-    """What follows attention in a layer: `(n, width) float32` to the same."""
-    width = (x.shape[1],)
-    x = layer_norm(layer.out.onto(x, mixed), width, *layer.norm1, eps=_NORM_EPSILON)
-    return layer_norm(layer.narrow.onto(x, layer.widen(x).relu_()), width, *layer.norm2, eps=_NORM_EPSILON)
+def _rest(layer: _Layer, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+    """What follows attention in a layer: `(n, width) float32` to the same, and that as the next product may take it."""
+    x, short = layer.out.joined(x, mixed, layer.norm1)
+    return layer.narrow.joined(x, layer.widen(short).relu_(), layer.norm2)
 
 
 def _check_positions(texts: int, tokens: int) -> None:
@@ -226,14 +254,22 @@ def _check_positions(texts: int, tokens: int) -> None:
         )
 
 
-def _prefill_mask(texts: int, length: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _spans(lengths: Sequence[int]) -> Iterator[slice]:
+    """Of pieces that lie one after the other."""
+    end = 0
+    for length in lengths:
+        end += length
+        yield slice(end - length, end)
+
+
+def _prefill_mask(texts: int, length: int, *, like: Tensor) -> Tensor:
     """Added to scores, minus infinity where a row (first axis) may not look.
 
     Text sees all text, audio sees text and audio up to itself.
     """
-    column = torch.arange(length, device=device)
+    column = torch.arange(length, device=like.device)
     seen = (column[None, :] < texts) | ((column[:, None] >= texts) & (column[None, :] <= column[:, None]))
-    return torch.zeros(length, length, dtype=dtype, device=device).masked_fill_(~seen, _HIDDEN)
+    return like.new_zeros(length, length).masked_fill_(~seen, _HIDDEN)
 
 
 @cache

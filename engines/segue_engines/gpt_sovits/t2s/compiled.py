@@ -1,0 +1,36 @@
+"""What the compiled pieces of a step share: how they are compiled, and bfloat16, which numba does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numba import njit
+
+from segue_engines.gpt_sovits.t2s.vectors import bits_of_float, float_of_bits
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_FAST: Final = {"contract", "reassoc", "arcp", "nsz"}
+_UPPER: Final = np.uint32(16)
+_HALF_OF_LAST: Final = np.uint32(0x7FFF)
+_ONE: Final = np.uint32(1)
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile at the first call. Sums may be reordered; what is not a number stays so, and division by zero is none."""
+    made: _Function = njit(error_model="numpy", fastmath=_FAST, nogil=True)(function)
+    return made
+
+
+@compiled
+def widened(half: Any) -> Any:  # pragma: no cover - compiled
+    """The float32 of a bfloat16 that comes as `uint16`."""
+    return float_of_bits(np.uint32(half) << _UPPER)
+
+
+@compiled
+def rounded(number: Any) -> Any:  # pragma: no cover - compiled
+    """The nearest bfloat16 of a float32, the even one of two, as `uint16`."""
+    bits = bits_of_float(number)
+    return np.uint16((bits + _HALF_OF_LAST + ((bits >> _UPPER) & _ONE)) >> _UPPER)
