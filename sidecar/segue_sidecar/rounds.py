@@ -21,14 +21,14 @@ from segue_sidecar.config import Config
 from segue_sidecar.contact import Contact
 from segue_sidecar.deadman import Heard, Verdict, judge
 from segue_sidecar.entries import VoiceEntry
-from segue_sidecar.evidence import KEPT_S, Evidence
+from segue_sidecar.evidence import KEPT_S, Evidence, Sample
 from segue_sidecar.handover import Handover
 from segue_sidecar.journal import Journal
 from segue_sidecar.reception import Reception
 from segue_sidecar.recovery import reconcile
 from segue_sidecar.residency import Residency
 from segue_sidecar.switchboard import Switchboard
-from segue_sidecar.throttle import Load, Pacer, next_duty
+from segue_sidecar.throttle import Gathered, Load, Pacer, next_duty
 from segue_sidecar.tiers.room import Room
 from segue_sidecar.workers import Roster, Worker, WorkerPhase
 
@@ -185,6 +185,7 @@ class Pacing:
         self._evidence = evidence
         self._looks: dict[str, deque[tuple[int, int]]] = {}
         self._quiet_latency_s: float | None = None
+        self._gathered = Gathered()
         self._rounds = 0
 
     def round(self) -> None:
@@ -195,12 +196,31 @@ class Pacing:
             self._pacer.set_duty(next_duty(self._pacer.duty, Load(busy=busy), self._policy))
             return
         sample = self._evidence.sample(self._roster)
-        mean_s = sample.latency_s / sample.ended if sample.ended else None
-        ratio = mean_s / self._quiet_latency_s if mean_s is not None and self._quiet_latency_s else None
-        if self._pacer.children == 0 and mean_s is not None:
-            before_s = self._quiet_latency_s if self._quiet_latency_s is not None else mean_s
-            self._quiet_latency_s = before_s + _BASELINE_WEIGHT * (mean_s - before_s)
-        self._pacer.set_duty(next_duty(self._pacer.duty, Load(busy=busy, latency_ratio=ratio), self._policy))
+        if self._pacer.children:
+            self._gathered.add(ended=sample.ended, latency_s=sample.latency_s)
+            load = self._load_beside_children(busy)
+        else:
+            self._gathered.clear()
+            self._note_quiet(sample)
+            load = Load(busy=busy)
+        self._pacer.set_duty(next_duty(self._pacer.duty, load, self._policy))
+
+    def _load_beside_children(self, busy: float) -> Load:
+        if self._quiet_latency_s is None:
+            return Load(busy=busy)
+        verdict = self._gathered.verdict()
+        if verdict is None:
+            return Load(busy=busy, rounds=0)
+        mean_s, rounds = verdict
+        return Load(busy=busy, latency_ratio=mean_s / self._quiet_latency_s, rounds=rounds)
+
+    def _note_quiet(self, sample: Sample) -> None:
+        """Requests take so long while no child runs."""
+        if not sample.ended:
+            return
+        mean_s = sample.latency_s / sample.ended
+        before_s = self._quiet_latency_s if self._quiet_latency_s is not None else mean_s
+        self._quiet_latency_s = before_s + _BASELINE_WEIGHT * (mean_s - before_s)
 
     def _busy(self, worker: Worker) -> float:
         """Share of the last few seconds that a worker computed."""

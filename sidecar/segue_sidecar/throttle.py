@@ -22,6 +22,8 @@ SLICE_S = 0.005
 _LATENCY_WORSE = 1.15
 _LATENCY_FLAT = 1.05
 _GROWTH = 1.04
+_LEAST_ENDED = 8
+"""Requests that a verdict needs: of an engine whose sentences take seconds, the mean of one or two is their length."""
 _CALM = 0.8
 """Children that were held back run freely again only well below the limit: at the limit they would start and stop."""
 
@@ -36,11 +38,41 @@ class Load:
         Share of its time that the busiest worker spent computing, 0 to 1, over a few seconds: between two requests
         everybody is idle, and that is not the moment to begin.
     latency_ratio
-        Mean latency over what it was while no child ran; `None` where nothing ended, or nothing is known.
+        Mean latency over what it was while no child ran; `None` where nothing is known.
+    rounds
+        Over how many rounds `latency_ratio` was gathered; 0: too little has ended for a verdict, so the share stays.
     """
 
     busy: float = 0.0
     latency_ratio: float | None = None
+    rounds: int = 1
+
+
+class Gathered:
+    """What ended beside children since the last verdict."""
+
+    def __init__(self) -> None:
+        self._ended = 0
+        self._latency_s = 0.0
+        self._rounds = 0
+
+    def add(self, *, ended: int, latency_s: float) -> None:
+        """One more round, in which so many requests ended that took so long together."""
+        self._ended += ended
+        self._latency_s += latency_s
+        self._rounds += 1
+
+    def verdict(self) -> tuple[float, int] | None:
+        """The mean latency and the rounds it is of, once enough has ended; then it begins anew."""
+        if self._ended < _LEAST_ENDED:
+            return None
+        found = self._latency_s / self._ended, self._rounds
+        self.clear()
+        return found
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._ended, self._latency_s, self._rounds = 0, 0.0, 0
 
 
 def next_duty(duty: float, load: Load, policy: ThrottleSection) -> float:
@@ -55,12 +87,14 @@ def next_duty(duty: float, load: Load, policy: ThrottleSection) -> float:
         return 1.0
     if duty >= 1.0:
         return policy.duty
+    if load.rounds == 0:
+        return duty
     if load.latency_ratio is None:
         return min(duty, policy.duty)
     if load.latency_ratio > _LATENCY_WORSE:
         return max(duty / 2, policy.min_duty)
     if load.latency_ratio < _LATENCY_FLAT:
-        return min(duty * _GROWTH, policy.max_duty)
+        return min(duty * _GROWTH**load.rounds, policy.max_duty)
     return duty
 
 

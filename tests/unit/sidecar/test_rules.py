@@ -15,7 +15,7 @@ from segue_sidecar.config import InvalidConfig, ThrottleSection, load_config
 from segue_sidecar.deadman import Heard, judge
 from segue_sidecar.fences import Command, require_fresh
 from segue_sidecar.sources import Allowed, local_path, require_allowed, require_dialable, sibling
-from segue_sidecar.throttle import Load, next_duty
+from segue_sidecar.throttle import Gathered, Load, next_duty
 
 POLICY = ThrottleSection()
 
@@ -65,15 +65,40 @@ def test_children_yield_more_when_listeners_wait_longer_and_take_more_while_they
     assert next_duty(0.1, Load(busy=0.9, latency_ratio=1.1), POLICY) == 0.1
 
 
+def test_where_too_little_has_ended_for_a_verdict_children_keep_what_they_have() -> None:
+    assert next_duty(0.25, Load(busy=0.9, rounds=0), POLICY) == 0.25
+    assert next_duty(1.0, Load(busy=0.9, rounds=0), POLICY) == 0.1
+    assert next_duty(0.25, Load(busy=0.2, rounds=0), POLICY) == 1.0
+    assert next_duty(0.25, Load(busy=0.9), POLICY) == 0.1
+
+
+def test_a_verdict_over_many_rounds_raises_the_share_as_much_as_one_in_each() -> None:
+    step_by_step = 0.1
+    for _ in range(10):
+        step_by_step = next_duty(step_by_step, Load(busy=0.9, latency_ratio=1.0), POLICY)
+    assert next_duty(0.1, Load(busy=0.9, latency_ratio=1.0, rounds=10), POLICY) == pytest.approx(step_by_step)
+
+
+def test_one_long_sentence_is_no_verdict() -> None:
+    gathered = Gathered()
+    for ended, latency_s in ((1, 9.0), (0, 0.0), (3, 3.0), (3, 3.0)):
+        gathered.add(ended=ended, latency_s=latency_s)
+        assert gathered.verdict() is None
+    gathered.add(ended=1, latency_s=1.0)
+    assert gathered.verdict() == (2.0, 5)
+    assert gathered.verdict() is None
+
+
 @given(
     st.floats(0.01, 1.0),
     st.floats(0, 1),
     st.one_of(st.none(), st.floats(0, 100)),
+    st.integers(0, 1000),
 )
 def test_a_busy_machine_never_gives_children_more_than_their_most(
-    duty: float, busy: float, ratio: float | None
+    duty: float, busy: float, ratio: float | None, rounds: int
 ) -> None:
-    following = next_duty(min(duty, POLICY.max_duty), Load(busy=busy, latency_ratio=ratio), POLICY)
+    following = next_duty(min(duty, POLICY.max_duty), Load(busy=busy, latency_ratio=ratio, rounds=rounds), POLICY)
     if busy > POLICY.busy:
         assert following <= POLICY.max_duty
         assert following >= min(duty, POLICY.min_duty)
