@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from segue_engines.gpt_sovits.parts import GPT, t2s_network
+from segue_engines.gpt_sovits.t2s import tiles
 from segue_engines.gpt_sovits.t2s.attention import StepAttention
 from segue_engines.gpt_sovits.t2s.cache import CacheShape, KeyValueCache
 from segue_engines.gpt_sovits.t2s.compiled import rounded, widened
-from segue_engines.gpt_sovits.t2s.linear import ROWS_AT_ONCE, multiplies_bfloat16
+from segue_engines.gpt_sovits.t2s.linear import ROWS_AT_ONCE
 from segue_engines.gpt_sovits.t2s.memory import MemoryPool
 from segue_engines.gpt_sovits.t2s.network import T2SNetwork, Utterance
 from segue_engines.gpt_sovits.t2s.normed import normed_sum
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
 
 LENGTHS = [1, 2, 4, 5, 7, 60, 163, 300]
-needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(), reason="this processor does not multiply bfloat16")
 
 
 def _shape(dtype: torch.dtype, heads: int = 16) -> CacheShape:
@@ -189,3 +189,80 @@ def test_a_step_is_that_of_torch(dtype: T2SDtype, monkeypatch: pytest.MonkeyPatc
             found.append(torch.cat(steps))
     tolerance = 1e-4 if dtype is T2SDtype.FP32 else 5e-2
     torch.testing.assert_close(found[0], found[1], atol=tolerance, rtol=tolerance)
+
+
+# --- tiles --------------------------------------------------------------------------------------------------------
+
+needs_tiles = pytest.mark.skipif(not tiles.available(), reason="this processor has no tile unit (AMX)")
+
+
+def _matrix(out: int, depth: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(out + depth)
+    matrix = (torch.randn(out, depth, generator=draw) / depth**0.5).bfloat16()
+    return matrix, torch.randn(out, generator=draw)
+
+
+@needs_tiles
+@pytest.mark.parametrize("rows", [1, 2, 15, 16, 17, 40])
+@pytest.mark.parametrize(("out", "depth"), [(32, 32), (1536, 512), (512, 2048), (384, 128)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_product_of_tiles_is_rounded_once(rows: int, out: int, depth: int, turned: bool) -> None:
+    matrix, bias = _matrix(out, depth)
+    x = torch.randn(rows, depth, generator=torch.Generator().manual_seed(rows)).bfloat16()
+    given = x.t().contiguous().t() if turned else x
+    found = tiles.product(matrix, given, bias)
+    assert found.shape == (out, rows)
+    assert found.is_contiguous()
+    expected = (matrix.double() @ x.double().t() + bias.double()[:, None]).bfloat16()
+    unequal = found != expected
+    assert float(unequal.double().mean()) <= 0.002
+    torch.testing.assert_close(found.float(), expected.float(), atol=1e-2, rtol=1e-2)
+
+
+@needs_tiles
+@pytest.mark.parametrize(("out", "depth"), [(1536, 512), (512, 2048)])
+def test_a_row_of_a_product_of_tiles_is_the_same_in_any_company(out: int, depth: int) -> None:
+    matrix, bias = _matrix(out, depth)
+    x = torch.randn(40, depth, generator=torch.Generator().manual_seed(1)).bfloat16()
+    together = tiles.product(matrix, x, bias)
+    for first, count in ((0, 1), (15, 1), (39, 1), (3, 2), (5, 16), (1, 33)):
+        alone = tiles.product(matrix, x[first : first + count], bias)
+        assert torch.equal(alone, together[:, first : first + count])
+
+
+@needs_tiles
+def test_what_is_not_a_number_spoils_its_column_of_a_product_alone() -> None:
+    matrix, bias = _matrix(64, 64)
+    x = torch.zeros(3, 64).bfloat16()
+    x[1, 5] = float("nan")
+    found = tiles.product(matrix, x, bias)
+    assert found.isnan().all(dim=0).tolist() == [False, True, False]
+
+
+def test_a_step_without_tiles_is_much_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor that has none, or with widths that are no multiples of a tile's."""
+    found = []
+    for able in (True, False):
+        if not able:
+            monkeypatch.setattr(tiles, "fits", lambda _matrix: False)
+        network = _network(T2SDtype.BF16)
+        cache = network.new_cache(slots=2, capacity=200, pool=MemoryPool())
+        with torch.inference_mode():
+            slots, _ = network.prefill([_utterance(1, 30), _utterance(2, 50)], cache, room=[5, 5])
+            found.append(network.step(torch.tensor([5, 6]), [20, 20], slots, cache))
+    torch.testing.assert_close(found[0], found[1], atol=5e-2, rtol=5e-2)
+
+
+def test_without_a_tile_unit_nothing_is_multiplied_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "available", lambda: False)
+    matrix, bias = _matrix(64, 64)
+    assert not tiles.fits(matrix)
+    with pytest.raises(RuntimeError, match="no tile unit"):
+        tiles.product(matrix, matrix[:2], bias)
+
+
+@needs_tiles
+@pytest.mark.parametrize("shape", [(33, 32), (16, 32), (32, 48)])
+def test_widths_that_are_no_multiples_of_a_tile_do_not_fit(shape: tuple[int, int]) -> None:
+    assert tiles.fits(torch.zeros(64, 64, dtype=torch.bfloat16))
+    assert not tiles.fits(torch.zeros(shape, dtype=torch.bfloat16))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
+from segue_engines.gpt_sovits.t2s import tiles
 from segue_engines.gpt_sovits.t2s.normed import compile_now, normed_sum
 from segue_engines.gpt_sovits.t2s.packing import SCALES
 
@@ -100,6 +101,30 @@ class HalfLinear:
         return _normed(torch.add(residual, linear(short, self._weight)[: len(x)]).add_(self._bias), norm)
 
 
+class TileLinear:
+    """The same for the few rows of a step, where the processor has a tile unit (AMX).
+
+    Rounded once, and alike in any company. Its sums are in another order than those of `HalfLinear`, so a row must meet
+    the same of both every time.
+    """
+
+    __slots__ = ("_bias", "_nothing", "_weight", "dtype")
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        tiles.compile_now()
+        self.dtype = torch.bfloat16
+        self._weight = weight
+        self._bias = bias
+        self._nothing = torch.zeros_like(bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return tiles.product(self._weight, x.bfloat16(), self._bias).t()
+
+    def joined(self, residual: Tensor, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        turned = tiles.product(self._weight, x.bfloat16(), self._nothing)
+        return normed_sum(residual, turned, self._bias, norm, epsilon=NORM_EPSILON)
+
+
 def _normed(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     result = layer_norm(x, (x.shape[1],), *norm, eps=NORM_EPSILON)
     return result, result
@@ -138,9 +163,17 @@ class ByteLinear:
         return linear(x.to(wide), self._weight.to(wide)).float().mul_(self._scales)
 
 
-def linear_of(weights: Mapping[str, Tensor], weight: str, bias: str) -> Linear:
-    """The product with a matrix, by how it is stored."""
+def linear_of(weights: Mapping[str, Tensor], weight: str, bias: str, *, few: bool = False) -> Linear:
+    """The product with a matrix, by how it is stored.
+
+    Parameters
+    ----------
+    few
+        For the rows of a step, of which there are few.
+    """
     matrix = weights[weight]
+    if few and matrix.dtype == torch.int16 and tiles.fits(matrix):
+        return TileLinear(matrix.view(torch.bfloat16), weights[bias])
     if matrix.dtype == torch.int8:
         return ByteLinear(matrix, weights[weight + SCALES], weights[bias])
     if matrix.dtype == torch.int16:

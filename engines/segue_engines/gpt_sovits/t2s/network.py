@@ -73,6 +73,7 @@ class T2SNetwork:
         self._text_scale = weights["ar_text_position.alpha"]
         self._audio_scale = weights["ar_audio_position.alpha"]
         self._layers = [_layer(weights, f"h.layers.{place}.") for place in range(config.n_layer)]
+        self._steps = [_layer(weights, f"h.layers.{place}.", few=True) for place in range(config.n_layer)]
         plain = all(weights[f"h.layers.{place}.linear1.weight"].is_floating_point() for place in range(config.n_layer))
         self.shape = CacheShape(
             layers=config.n_layer,
@@ -147,10 +148,10 @@ class T2SNetwork:
         short = x
         if self._attention is not None:
             reach = cache.reach(slots)
-            for place, layer in enumerate(self._layers):
+            for place, layer in enumerate(self._steps):
                 x, short = _rest(layer, x, self._attention(layer.qkv(short), reach, place))
         else:
-            for layer, views in zip(self._layers, cache.next_position(slots), strict=True):
+            for layer, views in zip(self._steps, cache.next_position(slots), strict=True):
                 x, short = _rest(layer, x, self._looked(layer.qkv(short), views))
         cache.advance(slots)
         return x @ self._head
@@ -223,9 +224,9 @@ class T2SNetwork:
         return self._audio[prompt] + self._positions[: len(prompt)] * self._audio_scale
 
 
-def _layer(weights: Mapping[str, Tensor], name: str) -> _Layer:
+def _layer(weights: Mapping[str, Tensor], name: str, *, few: bool = False) -> _Layer:
     def linear(weight: str, bias: str) -> Linear:
-        return linear_of(weights, name + weight, name + bias)
+        return linear_of(weights, name + weight, name + bias, few=few)
 
     def norm(which: str) -> tuple[Tensor, Tensor]:
         return weights[f"{name}{which}.weight"], weights[f"{name}{which}.bias"]

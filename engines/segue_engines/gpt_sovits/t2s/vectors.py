@@ -25,6 +25,7 @@ _INT: Final = ir.IntType(32)
 _LONG: Final = ir.IntType(64)
 _FLOAT: Final = ir.FloatType()
 _INTS: Final = ir.VectorType(_INT, LANES)
+_SHORTS: Final = ir.VectorType(ir.IntType(16), LANES)
 _FLOATS: Final = ir.VectorType(_FLOAT, LANES)
 _QUERY_BYTES: Final = HEAD_WIDTH * 4
 _UPPER: Final = 0xFFFF0000
@@ -102,6 +103,23 @@ def _mix(pair: _Pair, head_bytes: int, *, positions: int) -> Callable[..., None]
         return types.void(*[Address] * 6), generate
 
     return mix  # type: ignore[no-any-return]
+
+
+@intrinsic
+def put_rounded(_typing: Any, numbers: Any, added: Any, result: Any) -> Any:
+    """Sixteen float32, plus the one at the second address, rounded to bfloat16: all three are addresses."""
+
+    def generate(context: Any, build: ir.IRBuilder, _signature: Any, given: Any) -> Any:
+        numbers, added, result = given
+        total = build.fadd(_load(build, numbers, _FLOATS), _everywhere(build, _load(build, added, _FLOAT)))
+        bits = build.bitcast(total, _INTS)
+        upper, one, half = (ir.Constant(_INTS, [each] * LANES) for each in (16, 1, 0x7FFF))
+        even = build.and_(build.lshr(bits, upper), one)
+        short = build.trunc(build.lshr(build.add(build.add(bits, half), even), upper), _SHORTS)
+        build.store(short, build.inttoptr(result, ir.PointerType(_SHORTS))).align = 2
+        return context.get_dummy_value()
+
+    return types.void(Address, Address, Address), generate
 
 
 @intrinsic
