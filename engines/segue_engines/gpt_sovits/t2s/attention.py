@@ -74,25 +74,26 @@ def _exp(number: Any) -> Any:  # pragma: no cover - compiled
 
 
 @compiled
-def _softmax(scores: Any, highest: Any, total: Any) -> None:  # pragma: no cover - compiled
-    """In place, of each column of `scores (positions, heads)`. What is not a number makes a whole column so.
+def _softmax(scores: Any, length: Any, highest: Any, total: Any) -> None:  # pragma: no cover - compiled
+    """In place, of the first positions of each column of `scores (positions, heads)`. What is not a number makes a whole column so.
 
     Multiplied by zero, it is added to the total: comparisons pass over it, and so does `_exp`.
     """
-    highest[:] = _LOWEST
-    total[:] = _ZERO
-    for position in range(scores.shape[0]):
+    for head in range(scores.shape[1]):
+        highest[head] = _LOWEST
+        total[head] = _ZERO
+    for position in range(length):
         for head in range(scores.shape[1]):
             score = scores[position, head]
             highest[head] = score if score > highest[head] else highest[head]
             total[head] += score * _ZERO
-    for position in range(scores.shape[0]):
+    for position in range(length):
         for head in range(scores.shape[1]):
             scores[position, head] = _exp(scores[position, head] - highest[head])
             total[head] += scores[position, head]
     for head in range(scores.shape[1]):
         total[head] = _ONE / total[head]
-    for position in range(scores.shape[0]):
+    for position in range(length):
         for head in range(scores.shape[1]):
             scores[position, head] *= total[head]
 
@@ -120,7 +121,10 @@ def _kernel(half: bool, heads: int) -> Kernel:
     ) -> None:  # pragma: no cover - compiled
         packed = carray(pointer_of(packed_at, stored), (len(blocks), 3 * width))
         mixed = carray(pointer_of(mixed_at, _ZERO), (len(blocks), width))
-        scores = np.empty((lengths.max(), padded), np.float32)
+        longest = 0
+        for row in range(len(lengths)):
+            longest = max(longest, lengths[row])
+        scores = np.empty((longest, padded), np.float32)
         highest, total = np.empty(padded, np.float32), np.empty(padded, np.float32)
         queries, sums = np.empty((heads, HEAD_WIDTH), np.float32), np.empty((heads, HEAD_WIDTH), np.float32)
         queries_at, sums_at = np.uint64(queries.ctypes.data), np.uint64(sums.ctypes.data)
@@ -132,8 +136,9 @@ def _kernel(half: bool, heads: int) -> Kernel:
             last = np.uint64(length - 1) * position_bytes
             key = carray(pointer_of(keys_at + last, stored), (width,))
             value = carray(pointer_of(values_at + last, stored), (width,))
-            key[:] = packed[row, width : 2 * width]
-            value[:] = packed[row, 2 * width :]
+            for place in range(width):
+                key[place] = packed[row, width + place]
+                value[place] = packed[row, 2 * width + place]
             for head in range(heads):
                 for lane in range(LANES):
                     place = head * HEAD_WIDTH + stride * lane
@@ -144,9 +149,11 @@ def _kernel(half: bool, heads: int) -> Kernel:
                 key_at = keys_at + np.uint64(position) * position_bytes
                 score_at = scores_at + np.uint64(position) * next_position
                 scores_of(queries_at, key_at, score_at, key_at + ahead * position_bytes)
-            _softmax(scores[:length], highest, total)
+            _softmax(scores, length, highest, total)
 
-            sums[:] = _ZERO
+            for head in range(heads):
+                for lane in range(HEAD_WIDTH):
+                    sums[head, lane] = _ZERO
             together = length // TOGETHER * TOGETHER
             for position in range(0, together, TOGETHER):
                 value_at = values_at + np.uint64(position) * position_bytes
