@@ -75,9 +75,10 @@ def _exp(number: Any) -> Any:  # pragma: no cover - compiled
 
 @compiled
 def _softmax(scores: Any, length: Any, highest: Any, total: Any) -> None:  # pragma: no cover - compiled
-    """In place, of the first positions of each column of `scores (positions, heads)`. What is not a number makes a whole column so.
+    """In place, of the first positions of each column of `scores (positions, heads)`.
 
-    Multiplied by zero, it is added to the total: comparisons pass over it, and so does `_exp`.
+    What is not a number makes a whole column so. Multiplied by zero, it is added to the total: comparisons pass over
+    it, and so does `_exp`.
     """
     for head in range(scores.shape[1]):
         highest[head] = _LOWEST
