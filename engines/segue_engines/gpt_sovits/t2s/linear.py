@@ -182,8 +182,11 @@ def linear_of(weights: Mapping[str, Tensor], weight: str, bias: str, *, few: boo
 
 
 def alike_in_any_company(linear: Linear) -> bool:
-    """Whether a row comes out the same, bit by bit, with up to `ROWS_AT_ONCE` rows of any number."""
-    return isinstance(linear, HalfLinear) and multiplies_bfloat16()
+    """Whether a row comes out the same, bit by bit, with up to `ROWS_AT_ONCE` rows of any number.
+
+    Measured with oneDNN's kernels for AMX; those for other processors may cut sums by the number of rows.
+    """
+    return isinstance(linear, HalfLinear) and tiles.available()
 
 
 @cache
