@@ -58,7 +58,16 @@ FULL = Scale(
     weights="full",
     texts=4,
     ahead=3,
-    size=Size(requests=100, flips=200, compared=40, calibration_s=20, selftest_shots=2, listeners=4, patience_s=180),
+    size=Size(
+        requests=100,
+        flips=200,
+        compared=40,
+        calibration_s=20,
+        selftest_shots=2,
+        listeners=4,
+        patience_s=180,
+        drain_s=180,
+    ),
 )
 SHORT = Scale(
     weights="reduced",

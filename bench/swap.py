@@ -55,7 +55,9 @@ class Size:
     listeners: int = 12
     """Of each worker: enough that its queue is never empty."""
     patience_s: float = 30
-    """How long a listener waits for an answer, also for the last one."""
+    """How long a listener waits for an answer."""
+    drain_s: float = 20
+    """The same for those in flight at the end."""
 
 
 FULL = Size(requests=20_200, flips=1_080, compared=2_100, calibration_s=10, selftest_shots=16)
@@ -85,7 +87,7 @@ async def run_flips(
         pace=ClosedLoop(concurrency=concurrency),
         max_s=1200,
         timeout_s=size.patience_s,
-        drain_s=size.patience_s,
+        drain_s=size.drain_s,
         spool=str(spool),
     )
     gap_s = max(0.02, size.requests / capacity / (size.flips * 1.08))
@@ -169,7 +171,7 @@ async def run_preloads(
         pace=OpenLoop(rate_per_s=rate),
         max_s=2 * PRELOAD_S,
         timeout_s=size.patience_s,
-        drain_s=size.patience_s,
+        drain_s=size.drain_s,
         spool=str(spool),
     )
     wanted_s = size.compared / rate

@@ -23,7 +23,6 @@ from segue_engines.gpt_sovits.randomness import Stream, row_key
 from segue_engines.gpt_sovits.sampling import Sampling
 from segue_engines.gpt_sovits.sovits.network import SAMPLE_RATE, Condition
 from segue_engines.gpt_sovits.synthesizer import GptSovitsSynthesizer
-from segue_engines.gpt_sovits.t2s.attention import StepAttention
 from segue_engines.gpt_sovits.t2s.decode import T2SBatch, TokenRow
 from segue_engines.gpt_sovits.t2s.packing import T2SDtype
 from segue_engines.speak import view_of
@@ -125,7 +124,7 @@ def bytes_over_file(parts: Mapping[str, PreparedPart]) -> float:
 
     Not what the first voice of a process brings with it: the libraries, and compiled steps.
     """
-    StepAttention(t2s_network(view_of_parts(parts).parts[GPT]).shape)
+    t2s_network(view_of_parts(parts).parts[GPT])
     tensors = sum(array.nbytes for part in parts.values() for array in part.tensors.values())
     voice, arenas_bytes = mapped(parts)
     before = _private_bytes()

@@ -106,6 +106,7 @@ def _kernel(half: bool, heads: int) -> Kernel:
     head_bytes = np.uint64(HEAD_WIDTH * (2 if half else 4))
     position_bytes = head_bytes * np.uint64(heads)
     scale = np.float32(HEAD_WIDTH**-0.5)
+    next_position = np.uint64(4 * padded)
     query_bytes, four, ahead = np.uint64(HEAD_WIDTH * 4), np.uint64(4), np.uint64(_AHEAD)
     stored = np.uint16(0) if half else _ZERO
     stride, other = (2, 1) if half else (1, LANES)
@@ -115,6 +116,24 @@ def _kernel(half: bool, heads: int) -> Kernel:
         if half:
             return widened(given)
         return given
+
+    def adding(add_to: Callable[..., None]) -> Callable[..., None]:
+        """Adds the values of all heads from a position on to their sums."""
+
+        @compiled
+        def add(sums_at: Any, values_at: Any, scores_at: Any, position: Any) -> None:  # pragma: no cover - compiled
+            value_at = values_at + np.uint64(position) * position_bytes
+            weight_at = scores_at + np.uint64(position) * next_position
+            for each in range(heads):
+                head = np.uint64(each)
+                here = value_at + head * head_bytes
+                further = here + ahead * position_bytes
+                sum_at = sums_at + head * query_bytes
+                add_to(sum_at, here, weight_at + head * four, next_position, position_bytes, further)
+
+        return add
+
+    add_together, add_one = adding(mix), adding(mix_one)
 
     @compiled
     def attend(
@@ -129,7 +148,7 @@ def _kernel(half: bool, heads: int) -> Kernel:
         highest, total = np.empty(padded, np.float32), np.empty(padded, np.float32)
         queries, sums = np.empty((heads, HEAD_WIDTH), np.float32), np.empty((heads, HEAD_WIDTH), np.float32)
         queries_at, sums_at = np.uint64(queries.ctypes.data), np.uint64(sums.ctypes.data)
-        scores_at, next_position = np.uint64(scores.ctypes.data), np.uint64(scores.strides[0])
+        scores_at = np.uint64(scores.ctypes.data)
         for row in range(len(blocks)):
             length, capacity = lengths[row], np.uint64(capacities[row])
             keys_at = blocks[row] + np.uint64(2 * layer) * capacity * position_bytes
@@ -157,22 +176,9 @@ def _kernel(half: bool, heads: int) -> Kernel:
                     sums[head, lane] = _ZERO
             together = length // TOGETHER * TOGETHER
             for position in range(0, together, TOGETHER):
-                value_at = values_at + np.uint64(position) * position_bytes
-                weight_at = scores_at + np.uint64(position) * next_position
-                for each in range(heads):
-                    head_at = np.uint64(each)
-                    here = value_at + head_at * head_bytes
-                    further = here + ahead * position_bytes
-                    sum_at = sums_at + head_at * query_bytes
-                    mix(sum_at, here, weight_at + head_at * four, next_position, position_bytes, further)
+                add_together(sums_at, values_at, scores_at, position)
             for position in range(together, length):
-                value_at = values_at + np.uint64(position) * position_bytes
-                weight_at = scores_at + np.uint64(position) * next_position
-                for each in range(heads):
-                    head_at = np.uint64(each)
-                    here = value_at + head_at * head_bytes
-                    sum_at = sums_at + head_at * query_bytes
-                    mix_one(sum_at, here, weight_at + head_at * four, next_position, position_bytes, here)
+                add_one(sums_at, values_at, scores_at, position)
             for head in range(heads):
                 for lane in range(LANES):
                     place = head * HEAD_WIDTH + stride * lane

@@ -8,13 +8,11 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numba import njit
 
-from segue_engines.gpt_sovits.t2s.vectors import bits_of_float, float_of_bits
+from segue_engines.gpt_sovits.t2s.vectors import float_of_bits, half_of_float
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FAST: Final = {"contract", "reassoc", "arcp", "nsz"}
 _UPPER: Final = np.uint32(16)
-_HALF_OF_LAST: Final = np.uint32(0x7FFF)
-_ONE: Final = np.uint32(1)
 
 
 def compiled(function: _Function) -> _Function:
@@ -32,5 +30,4 @@ def widened(half: Any) -> Any:  # pragma: no cover - compiled
 @compiled
 def rounded(number: Any) -> Any:  # pragma: no cover - compiled
     """The nearest bfloat16 of a float32, the even one of two, as `uint16`."""
-    bits = bits_of_float(number)
-    return np.uint16((bits + _HALF_OF_LAST + ((bits >> _UPPER) & _ONE)) >> _UPPER)
+    return half_of_float(number)

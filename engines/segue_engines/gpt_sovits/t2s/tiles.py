@@ -8,9 +8,9 @@ slower. With many rows oneDNN is the faster one.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -31,10 +31,10 @@ _DEPTH: Final = 32
 _BLOCKS: Final = 2
 """Tiles one below the other that share what they are multiplied with."""
 _LINE: Final = 64
-_SUMS: Final = ((0, 1), (2, 3))
-"""Of each block with each tile beside it."""
-_MATRIX: Final = (4, 5)
-_OTHERS: Final = (6, 7)
+_SUMS: Final = (0, 1)
+_MATRIX: Final = (2, 3)
+"""A tile of each block."""
+_OTHER: Final = 4
 _PERMISSION: Final = (158, 0x1023, 18)
 """`arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)` on x86-64."""
 _FLOAT: Final = np.float32(0)
@@ -104,7 +104,7 @@ def _shapes() -> np.ndarray[Any, np.dtype[np.uint8]]:
     """What `ldtilecfg` takes: palette 1, and all tiles of sixteen rows of 64 bytes."""
     shapes = np.zeros(_LINE, np.uint8)
     shapes[0] = 1
-    tiles = len(_SUMS) * len(_OTHERS) + len(_MATRIX) + len(_OTHERS)
+    tiles = _OTHER + 1
     shapes[16 : 16 + 2 * tiles : 2] = _LINE
     shapes[48 : 48 + tiles] = _ROWS
     return shapes
@@ -140,71 +140,48 @@ def _end(_typing: Any) -> Any:
     return types.void(), generate
 
 
-class _Steps(NamedTuple):
-    """For one or two tiles side by side.
+@intrinsic
+def _zero(_typing: Any) -> Any:
+    """Begin the sums."""
 
-    Attributes
-    ----------
-    zero
-        `()`: begin a sum.
-    add
-        `(matrix, row_bytes, others, other_bytes)`: add what one depth of the blocks gives with the tiles beside it,
-        which lie `other_bytes` from each other.
-    put
-        `(sums)`: write the sums, block by block `(beside, 16, 16) float32`.
-    """
+    def generate(context: Any, build: ir.IRBuilder, _signature: Any, _given: Any) -> Any:
+        for number in _SUMS:
+            _call(build, "tilezero", [_BYTE], [_tile(number)])
+        return context.get_dummy_value()
 
-    zero: Callable[..., None]
-    add: Callable[..., None]
-    put: Callable[..., None]
+    return types.void(), generate
 
 
-def _steps_of(beside: int) -> _Steps:
-    @intrinsic
-    def zero(_typing: Any) -> Any:
-        def generate(context: Any, build: ir.IRBuilder, _signature: Any, _given: Any) -> Any:
-            for row in _SUMS:
-                for number in row[:beside]:
-                    _call(build, "tilezero", [_BYTE], [_tile(number)])
-            return context.get_dummy_value()
+@intrinsic
+def _add(_typing: Any, matrix: Any, row_bytes: Any, other: Any) -> Any:
+    """Add what one depth of the blocks gives with the tile beside them."""
 
-        return types.void(), generate
+    def generate(context: Any, build: ir.IRBuilder, _signature: Any, given: Any) -> Any:
+        matrix, row_bytes, other = given
+        place, line = [_BYTE, _POINTER, _LONG], ir.Constant(_LONG, _LINE)
+        _call(build, "tileloadd64", place, [_tile(_OTHER), build.inttoptr(other, _POINTER), line])
+        for total, tile in zip(_SUMS, _MATRIX, strict=True):
+            _call(build, "tileloadd64", place, [_tile(tile), build.inttoptr(matrix, _POINTER), row_bytes])
+            _call(build, "tdpbf16ps", [_BYTE] * 3, [_tile(total), _tile(tile), _tile(_OTHER)])
+            matrix = build.add(matrix, build.mul(row_bytes, ir.Constant(_LONG, _ROWS)))
+        return context.get_dummy_value()
 
-    @intrinsic
-    def add(_typing: Any, matrix: Any, row_bytes: Any, others: Any, other_bytes: Any) -> Any:
-        def generate(context: Any, build: ir.IRBuilder, _signature: Any, given: Any) -> Any:
-            matrix, row_bytes, others, other_bytes = given
-            place, line = [_BYTE, _POINTER, _LONG], ir.Constant(_LONG, _LINE)
-            for tile in _OTHERS[:beside]:
-                _call(build, "tileloadd64", place, [_tile(tile), build.inttoptr(others, _POINTER), line])
-                others = build.add(others, other_bytes)
-            for row, tile in zip(_SUMS, _MATRIX, strict=True):
-                _call(build, "tileloadd64", place, [_tile(tile), build.inttoptr(matrix, _POINTER), row_bytes])
-                matrix = build.add(matrix, build.mul(row_bytes, ir.Constant(_LONG, _ROWS)))
-                for total, other in zip(row[:beside], _OTHERS[:beside], strict=True):
-                    _call(build, "tdpbf16ps", [_BYTE] * 3, [_tile(total), _tile(tile), _tile(other)])
-            return context.get_dummy_value()
-
-        return types.void(*[types.uint64] * 4), generate
-
-    @intrinsic
-    def put(_typing: Any, sums: Any) -> Any:
-        def generate(context: Any, build: ir.IRBuilder, _signature: Any, given: Any) -> Any:
-            place = given[0]
-            for row in _SUMS:
-                for number in row[:beside]:
-                    what = [_tile(number), build.inttoptr(place, _POINTER), ir.Constant(_LONG, _LINE)]
-                    _call(build, "tilestored64", [_BYTE, _POINTER, _LONG], what)
-                    place = build.add(place, ir.Constant(_LONG, _ROWS * _LINE))
-            return context.get_dummy_value()
-
-        return types.void(types.uint64), generate
-
-    return _Steps(zero, add, put)
+    return types.void(*[types.uint64] * 3), generate
 
 
-_zero_one, _add_one, _put_one = _steps_of(1)
-_zero_two, _add_two, _put_two = _steps_of(2)
+@intrinsic
+def _put(_typing: Any, sums: Any) -> Any:
+    """Write the sums, `(rows of all blocks, 16) float32`."""
+
+    def generate(context: Any, build: ir.IRBuilder, _signature: Any, given: Any) -> Any:
+        place = given[0]
+        for number in _SUMS:
+            what = [_tile(number), build.inttoptr(place, _POINTER), ir.Constant(_LONG, _LINE)]
+            _call(build, "tilestored64", [_BYTE, _POINTER, _LONG], what)
+            place = build.add(place, ir.Constant(_LONG, _ROWS * _LINE))
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), generate
 
 
 @compiled
@@ -230,26 +207,19 @@ def _product(
             _pair_upright(x_at + 2 * group * COLUMNS * row_step, row_step, depth // 2, count, pairs[group])
         else:
             _pair_turned(x_at + 2 * group * COLUMNS, step, depth // 2, count, pairs[group])
-    sums = np.empty((_BLOCKS, 2, _ROWS, COLUMNS), np.float32)
+    sums = np.empty((_ROWS * _BLOCKS, COLUMNS), np.float32)
     sums_at, row_bytes, group_bytes = np.uint64(sums.ctypes.data), np.uint64(2 * depth), np.uint64(2 * depth * COLUMNS)
     pairs_at = np.uint64(pairs.ctypes.data)
     _begin(np.uint64(shapes.ctypes.data))
     for first in range(0, out, _ROWS * _BLOCKS):
         here = np.uint64(matrix_at) + np.uint64(first) * row_bytes
-        for group in range(0, groups - 1, 2):
-            others = pairs_at + np.uint64(group) * group_bytes
-            _zero_two()
+        for group in range(groups):
+            other = pairs_at + np.uint64(group) * group_bytes
+            _zero()
             for place in range(0, depth, _DEPTH):
-                _add_two(here + np.uint64(2 * place), row_bytes, others + np.uint64(place * COLUMNS * 2), group_bytes)
-            _put_two(sums_at)
-            _round(sums, 2, bias, first, group * COLUMNS, result)
-        if groups % 2:
-            others = pairs_at + np.uint64(groups - 1) * group_bytes
-            _zero_one()
-            for place in range(0, depth, _DEPTH):
-                _add_one(here + np.uint64(2 * place), row_bytes, others + np.uint64(place * COLUMNS * 2), group_bytes)
-            _put_one(sums_at)
-            _round(sums, 1, bias, first, (groups - 1) * COLUMNS, result)
+                _add(here + np.uint64(2 * place), row_bytes, other + np.uint64(place * COLUMNS * 2))
+            _put(sums_at)
+            _round(sums, bias, first, group * COLUMNS, result)
     _end()
 
 
@@ -274,24 +244,17 @@ def _pair_turned(x_at: Any, step: Any, depth: Any, rows: Any, pairs: Any) -> Non
 
 
 @compiled
-def _round(
-    sums: Any, beside: Any, bias: Any, first_row: Any, first_column: Any, result: Any
-) -> None:  # pragma: no cover - compiled
+def _round(sums: Any, bias: Any, first_row: Any, first_column: Any, result: Any) -> None:  # pragma: no cover - compiled
     sums_at, bias_at = np.uint64(sums.ctypes.data), np.uint64(bias.ctypes.data)
     result_at, row_bytes = np.uint64(result.ctypes.data), np.uint64(2 * result.shape[1])
     last = np.empty(COLUMNS, np.uint16)
-    for block in range(_BLOCKS):
-        for tile in range(beside):
-            column = first_column + tile * COLUMNS
-            count = min(COLUMNS, result.shape[1] - column)
-            sum_at = sums_at + np.uint64((block * beside + tile) * _ROWS * _LINE)
-            for place in range(_ROWS):
-                row = first_row + block * _ROWS + place
-                here = sum_at + np.uint64(place * _LINE)
-                added = bias_at + np.uint64(4 * row)
-                if count == COLUMNS:
-                    put_rounded(here, added, result_at + np.uint64(row) * row_bytes + np.uint64(2 * column))
-                else:
-                    put_rounded(here, added, np.uint64(last.ctypes.data))
-                    for each in range(count):
-                        result[row, column + each] = last[each]
+    count = min(COLUMNS, result.shape[1] - first_column)
+    for place in range(_ROWS * _BLOCKS):
+        row = first_row + place
+        here, added = sums_at + np.uint64(place * _LINE), bias_at + np.uint64(4 * row)
+        if count == COLUMNS:
+            put_rounded(here, added, result_at + np.uint64(row) * row_bytes + np.uint64(2 * first_column))
+        else:
+            put_rounded(here, added, np.uint64(last.ctypes.data))
+            for each in range(count):
+                result[row, first_column + each] = last[each]

@@ -25,7 +25,8 @@ _INT: Final = ir.IntType(32)
 _LONG: Final = ir.IntType(64)
 _FLOAT: Final = ir.FloatType()
 _INTS: Final = ir.VectorType(_INT, LANES)
-_SHORTS: Final = ir.VectorType(ir.IntType(16), LANES)
+_SHORT: Final = ir.IntType(16)
+_SHORTS: Final = ir.VectorType(_SHORT, LANES)
 _FLOATS: Final = ir.VectorType(_FLOAT, LANES)
 _QUERY_BYTES: Final = HEAD_WIDTH * 4
 _UPPER: Final = 0xFFFF0000
@@ -102,7 +103,8 @@ def _mix(pair: _Pair, head_bytes: int, *, positions: int) -> Callable[..., None]
 
         return types.void(*[Address] * 6), generate
 
-    return mix  # type: ignore[no-any-return]
+    made: Callable[..., None] = mix
+    return made
 
 
 @intrinsic
@@ -112,10 +114,7 @@ def put_rounded(_typing: Any, numbers: Any, added: Any, result: Any) -> Any:
     def generate(context: Any, build: ir.IRBuilder, _signature: Any, given: Any) -> Any:
         numbers, added, result = given
         total = build.fadd(_load(build, numbers, _FLOATS), _everywhere(build, _load(build, added, _FLOAT)))
-        bits = build.bitcast(total, _INTS)
-        upper, one, half = (ir.Constant(_INTS, [each] * LANES) for each in (16, 1, 0x7FFF))
-        even = build.and_(build.lshr(bits, upper), one)
-        short = build.trunc(build.lshr(build.add(build.add(bits, half), even), upper), _SHORTS)
+        short = _rounded(build, total, _INTS, _SHORTS)
         build.store(short, build.inttoptr(result, ir.PointerType(_SHORTS))).align = 2
         return context.get_dummy_value()
 
@@ -133,13 +132,13 @@ def float_of_bits(_typing: Any, bits: Any) -> Any:
 
 
 @intrinsic
-def bits_of_float(_typing: Any, number: Any) -> Any:
-    """The 32 bits of a float32."""
+def half_of_float(_typing: Any, number: Any) -> Any:
+    """The 16 bits of the bfloat16 nearest to a float32, the even one of two."""
 
     def generate(_context: Any, build: ir.IRBuilder, _signature: Any, given: Any) -> Any:
-        return build.bitcast(given[0], _INT)
+        return _rounded(build, given[0], _INT, _SHORT)
 
-    return types.uint32(types.float32), generate
+    return types.uint16(types.float32), generate
 
 
 @intrinsic
@@ -150,6 +149,15 @@ def pointer_of(_typing: Any, address: Any, like: Any) -> Any:
         return build.inttoptr(given[0], context.get_value_type(signature.return_type))
 
     return types.CPointer(like)(Address, like), generate
+
+
+def _rounded(build: ir.IRBuilder, number: ir.Value, wide: ir.Type, short: ir.Type) -> ir.Value:
+    """Of one float32 or of a vector, whose whole numbers are `wide` and `short`."""
+    lanes = isinstance(wide, ir.VectorType)
+    upper, one, half = (ir.Constant(wide, [each] * LANES if lanes else each) for each in (16, 1, 0x7FFF))
+    bits = build.bitcast(number, wide)
+    even = build.and_(build.lshr(bits, upper), one)
+    return build.trunc(build.lshr(build.add(build.add(bits, half), even), upper), short)
 
 
 def _pair_of_floats(build: ir.IRBuilder, address: ir.Value) -> tuple[ir.Value, ir.Value]:
