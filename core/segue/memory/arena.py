@@ -271,18 +271,19 @@ class Arena:
         return np.frombuffer(self._map, dtype=dtype, count=count, offset=entry.offset).reshape(entry.shape)
 
 
-def seal(fd: int) -> None:
+def seal(fd: int, *, patience_s: float = 0.0) -> None:
     """Seal a written arena: from now on nobody writes, resizes or unseals it. Idempotent.
 
-    Takes the kernel 2 to 9 ms for 290 MB (2-core Linux 6.18): best done by the child that wrote.
+    Takes the kernel 2 to 9 ms for 290 MB (2-core Linux 6.18), and much longer while something moves its pages: best
+    done by the child that wrote, with `memfd.SEALING_PATIENCE_S`.
 
     Raises
     ------
     MemoryError_
-        Somebody still maps it writable.
+        Somebody still maps it writable, or holds a page of it, after `patience_s`.
     """
     if memfd.seals_of(fd) & memfd.SEALS_ARENA != memfd.SEALS_ARENA:
-        memfd.add_seals(fd, memfd.SEALS_ARENA)
+        memfd.add_seals(fd, memfd.SEALS_ARENA, patience_s=patience_s)
 
 
 def check_adoptable(fd: int, *, uid: int, size_bytes: int) -> None:

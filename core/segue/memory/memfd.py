@@ -12,6 +12,7 @@ import fcntl
 import os
 import resource
 import stat
+import time
 from collections.abc import Sequence
 
 from segue.errors import ArenaCorrupt, MemoryError_
@@ -28,6 +29,11 @@ SEALS_PAGE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 """What pages carry that stay writable for their owner. Without SHRINK a peer could truncate one under its readers
 (SIGBUS). No write seal: after F_SEAL_FUTURE_WRITE nobody could ever map it writable again, so that one crash of the
 sidecar would end all flips."""
+
+SEALING_PATIENCE_S = 10.0
+"""How long a child that filled memory waits for those who hold pages of it to let go."""
+
+_BUSY_PAUSE_S = 0.02
 
 SEALS_READ_ONLY = fcntl.F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 
@@ -60,19 +66,34 @@ def create(name: str, *, mode: int = 0o600) -> int:
         os.close(fd)
 
 
-def add_seals(fd: int, seals: int) -> None:
+def add_seals(fd: int, seals: int, *, patience_s: float = 0.0) -> None:
     """Seal `fd`.
+
+    Parameters
+    ----------
+    patience_s
+        How long to try again while the kernel says EBUSY. It says so for a writable mapping, and also for any page
+        that somebody holds for a moment (compaction, reclaim, a read in flight): it waits 150 ms for those by itself,
+        which a busy machine outlasts. Only for a process that has nothing else to do.
 
     Raises
     ------
     MemoryError_
-        A writable mapping is still alive somewhere (EBUSY), or the file is sealed against sealing already (EPERM).
+        A writable mapping or a page is still held somewhere (EBUSY), or the file is sealed against sealing already
+        (EPERM).
     """
-    try:
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    except OSError as error:
-        hint = "unmap it in the process that filled it" if error.errno == errno.EBUSY else "it is sealed already"
-        raise MemoryError_(f"cannot add the seals {seals:#x} ({error.strerror}): {hint}") from error
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        except OSError as error:
+            busy = error.errno == errno.EBUSY
+            if busy and time.monotonic() < deadline_s:
+                time.sleep(_BUSY_PAUSE_S)
+                continue
+            hint = f"still held elsewhere after {patience_s:g} s: unmap it there" if busy else "it is sealed already"
+            raise MemoryError_(f"cannot add the seals {seals:#x} ({error.strerror}): {hint}") from error
+        return
 
 
 def seals_of(fd: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from segue.errors import DigestMismatch
 from segue.memory.arena import ArenaPlan, seal
+from segue.memory.memfd import SEALING_PATIENCE_S
 from segue_sidecar.children.channel import Channel
 
 
@@ -29,7 +30,7 @@ def fill(plans: Mapping[str, ArenaPlan], channel: Channel) -> None:
     for name, fd in zip(names, fds, strict=True):
         plan, before = plans[name], done
         written = plan.write(fd, step=channel.steps("fill", before=before, total=total))
-        seal(fd)
+        seal(fd, patience_s=SEALING_PATIENCE_S)
         os.close(fd)
         done += plan.total_bytes
         if written != plan.digest:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segue.memory import memfd
+from segue.memory.arena import seal
 from segue_sidecar.children.channel import Channel, JobError
 from segue_sidecar.children.prepared_files import PREAMBLE_BYTES, STEP_BYTES, PreparedFile, files_of
 
@@ -32,7 +33,7 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
             _fill(file, fd, before=done, total=total, channel=channel)
         except OSError as error:
             raise JobError("PreparedMissing", f"{file.name}: {file.path} cannot be read: {error.strerror}") from error
-        memfd.add_seals(fd, memfd.SEALS_ARENA)
+        seal(fd, patience_s=memfd.SEALING_PATIENCE_S)
         os.close(fd)
         done += file.size_bytes
     return {}

@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,45 @@ def test_sealing_waits_for_the_writer_to_unmap() -> None:
     mapping.close()
     arena.seal(fd)
     os.close(fd)
+
+
+@pytest.fixture
+def held_page() -> Iterator[tuple[int, Callable[[], object]]]:
+    """A written arena of which a pipe holds a page, as compaction or reclaim hold one; and what lets it go."""
+    fd = written_memfd(sealed=False)
+    reader, writer = os.pipe()
+    os.splice(fd, writer, 4096, offset_src=0)
+    yield fd, lambda: len(os.read(reader, 4096))
+    memfd.close_all([fd, reader, writer])
+
+
+def test_sealing_gives_up_at_once_while_a_page_is_held(held_page: tuple[int, Callable[[], object]]) -> None:
+    fd, _ = held_page
+    with pytest.raises(MemoryError_, match=r"held elsewhere after 0 s"):
+        arena.seal(fd)
+
+
+def test_a_patient_writer_seals_once_the_page_is_let_go(
+    held_page: tuple[int, Callable[[], object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd, let_go = held_page
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        let_go()
+
+    monkeypatch.setattr("segue.memory.memfd.time.sleep", pause)
+    arena.seal(fd, patience_s=memfd.SEALING_PATIENCE_S)
+    assert len(pauses) == 1, "the kernel had said busy once"
+    assert memfd.seals_of(fd) & memfd.SEALS_ARENA == memfd.SEALS_ARENA
+
+
+def test_patience_ends(held_page: tuple[int, Callable[[], object]]) -> None:
+    fd, _ = held_page
+    with pytest.raises(MemoryError_, match=r"held elsewhere after 0\.05 s"):
+        arena.seal(fd, patience_s=0.05)
+    assert not memfd.seals_of(fd) & memfd.SEALS_ARENA
 
 
 def test_a_flipped_byte_anywhere_in_the_content_is_found() -> None:

@@ -31,6 +31,7 @@ from segue.memory.messages import PartRef
 
 MAGIC = b"SEGUEDV1"
 _FIELDS = struct.Struct("<8s16sQQ16s8x")
+_SEALING_PATIENCE_S = 1.0
 _MAX_BYTES = _FIELDS.size + PREAMBLE.size + MAX_HEADER_BYTES
 
 
@@ -80,7 +81,8 @@ def make_token(arena_fd: int, place: Place, *, name: str) -> int:
     fd = memfd.create(f"segue-token-{name}"[:200])
     try:
         memfd.write_all(fd, memoryview(fields + head), 0)
-        memfd.add_seals(fd, memfd.SEALS_ARENA)
+        # Only the kernel can hold its one page, and not for long.
+        memfd.add_seals(fd, memfd.SEALS_ARENA, patience_s=_SEALING_PATIENCE_S)
         read_token(fd)
     except BaseException:
         os.close(fd)
