@@ -1,7 +1,7 @@
 """The proving child: a revision speaks here before any worker that serves listeners may try it.
 
 It hashes the sealed arenas (those of shared models were hashed once, for all voices), maps them as a worker does,
-builds, warms up and says one sentence. What is not finite, silent, empty or endless is refused: a shadow never runs
+builds and says one sentence. What is not finite, silent, empty or endless is refused: a shadow never runs
 first in a live worker.
 """
 
@@ -57,9 +57,8 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         del view
         built_s = time.monotonic()
         try:
-            channel.progress("speak", done=0, total=2)
-            text = warm_up(synthesizer, language=job["language"])
-            channel.progress("speak", done=1, total=2)
+            channel.progress("speak", done=0, total=1)
+            text = readable_sentence(synthesizer, language=job["language"])
             audio = speak(synthesizer, text, language=job["language"])
             sample_rate = synthesizer.sample_rate
         finally:
@@ -76,8 +75,8 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
     }
 
 
-def warm_up(synthesizer: Synthesizer, *, language: str) -> str:
-    """Run once whatever is slow the first time; returns a sentence that the engine can read.
+def readable_sentence(synthesizer: Synthesizer, *, language: str) -> str:
+    """A sentence that the engine can read, in the voice's own language where we have one.
 
     Raises
     ------
@@ -87,10 +86,9 @@ def warm_up(synthesizer: Synthesizer, *, language: str) -> str:
     candidates = [SENTENCES[language]] if language in SENTENCES else []
     for text in [*candidates, SENTENCES["en"]]:
         try:
-            synthesizer.admit(SynthesisRequest(text=text, language=language, seed=_SEED)).close()
+            synthesizer.admit(_request(text, language=language)).close()
         except TextRejected:
             continue
-        speak(synthesizer, text, language=language)
         return text
     raise JobError("TextRejected", f"the engine reads no test sentence of the language {language!r}")
 
@@ -103,11 +101,15 @@ def speak(synthesizer: Synthesizer, text: str, *, language: str) -> NDArray[np.f
     JobError
         SynthesisFailed (the engine's own error, or its decoder ran into its limit), Endless.
     """
-    row = synthesizer.admit(SynthesisRequest(text=text, language=language, seed=_SEED))
+    row = synthesizer.admit(_request(text, language=language))
     try:
         return _drain(synthesizer, row, text=text)
     finally:
         row.close()
+
+
+def _request(text: str, *, language: str) -> SynthesisRequest:
+    return SynthesisRequest(text=text, language=language, seed=_SEED)
 
 
 def _drain(synthesizer: Synthesizer, row: Row, *, text: str) -> NDArray[np.float32]:

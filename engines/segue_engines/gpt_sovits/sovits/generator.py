@@ -16,6 +16,7 @@ from torch.nn.functional import conv1d, conv2d, conv_transpose2d, leaky_relu
 
 from segue_engines.gpt_sovits.formats import SovitsConfig
 from segue_engines.gpt_sovits.sovits.attention import Weights
+from segue_engines.gpt_sovits.sovits.blocks import Grid, Piece, Sequence, as_blocks, as_image
 
 _SLOPE: Final = 0.1
 _LAST_SLOPE: Final = 0.01
@@ -31,47 +32,111 @@ def generator_condition(weights: Weights, condition: Tensor) -> Tensor:
 def samples_of(weights: Weights, config: SovitsConfig, z: Tensor, added: Tensor) -> Tensor:
     """`(rows, latent, frames)` to samples `(rows, frames * hop) float32` in (-1, 1).
 
-    Computed in the dtype of the weights, as images one pixel high whose channels lie next to each other in memory: on a
-    processor that takes two thirds of the time of one-dimensional convolutions.
+    Computed in the dtype of the weights, block by block (see `blocks`), as images one pixel high whose channels lie
+    next to each other in memory: on a processor that takes two thirds of the time of one-dimensional convolutions.
     """
-    first = weights["dec.conv_pre.weight"]
-    image = z.to(first.dtype)[:, :, None].contiguous(memory_format=torch.channels_last)
-    x = _conv(weights, "dec.conv_pre", image).add_(added[:, :, None])
+    grid = Grid.of(z.shape[0], z.shape[2], z.device)
+    stages = list(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True))
+    reaches = [*(_upsampling_reach(up, kernel) for up, kernel in stages), _EDGE]
+    x = _first(weights, grid, z, added, margin=reaches[0])
+    rate = 1
+    for stage, (up, kernel) in enumerate(stages):
+        wide = _upsampled(weights, f"dec.ups.{stage}", x, up=up, kernel=kernel, rate=rate * up, margin=_widest(config))
+        rate *= up
+        x = _resblocks(weights, config, stage, wide, rate=rate, margin=reaches[stage + 1])
+    return _last(weights, x)
+
+
+def _first(weights: Weights, grid: Grid, z: Tensor, added: Tensor, *, margin: int) -> Sequence:
+    kernel = weights["dec.conv_pre.weight"]
+    latents = Sequence(grid, rate=1, channels=z.shape[1], margin=_EDGE, like=kernel).fill(z.transpose(1, 2))
+    x = Sequence(grid, rate=1, channels=kernel.shape[0], margin=margin, like=kernel)
+    for piece in grid.pieces:
+        made = _convolved(weights, "dec.conv_pre", latents.blocks(piece, reach=_EDGE).contiguous())
+        torch.add(made.flatten(1, 2), added.transpose(1, 2), out=x.held(piece))
+    return x.end()
+
+
+def _upsampled(weights: Weights, name: str, x: Sequence, *, up: int, kernel: int, rate: int, margin: int) -> Sequence:
+    taps, bias = weights[f"{name}.weight"][:, :, None], weights[f"{name}.bias"]
+    reach = _upsampling_reach(up, kernel)
+    start = reach * up + (kernel - up) // 2
+    wide = Sequence(x.grid, rate=rate, channels=taps.shape[1], margin=margin, like=taps)
+    for piece in x.grid.pieces:
+        active = leaky_relu(x.blocks(piece, reach=reach), _SLOPE)
+        made = as_blocks(conv_transpose2d(as_image(active), taps, bias, stride=(1, up)), piece.blocks)
+        wide.blocks(piece, reach=0).copy_(made[:, :, start : start + wide.size])
+    return wide.end()
+
+
+def _resblocks(weights: Weights, config: SovitsConfig, stage: int, x: Sequence, *, rate: int, margin: int) -> Sequence:
+    """The mean of a stage's residual blocks."""
     count = len(config.resblock_kernel_sizes)
-    for stage, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True)):
-        up = f"dec.ups.{stage}"
-        x = conv_transpose2d(
-            leaky_relu(x, _SLOPE, inplace=True),
-            weights[f"{up}.weight"][:, :, None],
-            weights[f"{up}.bias"],
-            stride=(1, rate),
-            padding=(0, (kernel - rate) // 2),
-        )
-        active = leaky_relu(x, _SLOPE)
-        total: Tensor | None = None
-        for place, dilations in enumerate(config.resblock_dilation_sizes):
-            block = _block(weights, f"dec.resblocks.{stage * count + place}", x, active, dilations)
-            total = block if total is None else total.add_(block)
-        assert total is not None
-        x = total.div_(count)
-    return torch.tanh(_conv(weights, "dec.conv_post", leaky_relu(x, _LAST_SLOPE, inplace=True)))[:, 0, 0].float()
+    total = Sequence(x.grid, rate=rate, channels=x.channels, margin=margin, like=x.data)
+    for place, dilations in enumerate(config.resblock_dilation_sizes):
+        name = f"dec.resblocks.{stage * count + place}"
+        between = x
+        for step, dilation in enumerate(dilations[:-1]):
+            after = Sequence(x.grid, rate=rate, channels=x.channels, margin=_widest(config), like=x.data)
+            for piece in x.grid.pieces:
+                torch.add(
+                    _pair(weights, name, step, dilation, between, piece), between.held(piece), out=after.held(piece)
+                )
+            between = after.end()
+        for piece in x.grid.pieces:
+            made = _pair(weights, name, len(dilations) - 1, dilations[-1], between, piece).add_(between.held(piece))
+            held = total.held(piece)
+            if place:
+                held.add_(made)
+            else:
+                held.copy_(made)
+    total.data.div_(count)
+    return total.end()
 
 
-def _block(weights: Weights, name: str, x: Tensor, active: Tensor, dilations: tuple[int, ...]) -> Tensor:
-    """A residual block; `active` is `x` after the activation, which all blocks of a stage begin with."""
-    for place, dilation in enumerate(dilations):
-        if place:
-            active = leaky_relu(x, _SLOPE)
-        wide = _conv(weights, f"{name}.convs1.{place}", active, dilation)
-        x = _conv(weights, f"{name}.convs2.{place}", leaky_relu(wide, _SLOPE, inplace=True)).add_(x)
-    return x
+def _pair(weights: Weights, name: str, step: int, dilation: int, x: Sequence, piece: Piece) -> Tensor:
+    """Two convolutions of a residual block, `(rows, places, channels)`. The first also makes what the second reads
+    beyond its blocks, so that nothing has to be laid out anew between them."""
+    first, second = f"{name}.convs1.{step}", f"{name}.convs2.{step}"
+    inner = _reach(weights, second)
+    active = leaky_relu(x.blocks(piece, reach=inner + _reach(weights, first, dilation)), _SLOPE)
+    wide = _convolved(weights, first, active, dilation)
+    x.clear_outside(wide, piece, reach=inner)
+    return _convolved(weights, second, leaky_relu(wide, _SLOPE, inplace=True)).flatten(1, 2)
 
 
-def _conv(weights: Weights, name: str, x: Tensor, dilation: int = 1) -> Tensor:
-    kernel = weights[f"{name}.weight"]
-    reach = kernel.shape[-1] // 2 * dilation
-    bias = weights.get(f"{name}.bias")
-    return conv2d(x, kernel[:, :, None], bias, padding=(0, reach), dilation=(1, dilation))
+def _last(weights: Weights, x: Sequence) -> Tensor:
+    samples = x.data.new_empty(x.grid.rows, x.grid.blocks * x.size, dtype=torch.float32)
+    for piece in x.grid.pieces:
+        made = _convolved(weights, "dec.conv_post", leaky_relu(x.blocks(piece, reach=_EDGE), _LAST_SLOPE))
+        start = piece.first * x.size
+        samples[piece.rows, start : start + piece.blocks * x.size] = torch.tanh(made).flatten(1)
+    return samples[:, : x.length]
+
+
+def _convolved(weights: Weights, name: str, blocks: Tensor, dilation: int = 1) -> Tensor:
+    """`(rows, blocks, places, channels)` to the same, shorter by what the kernel reaches to both sides."""
+    made = conv2d(
+        as_image(blocks), weights[f"{name}.weight"][:, :, None], weights.get(f"{name}.bias"), dilation=(1, dilation)
+    )
+    return as_blocks(made, blocks.shape[1])
+
+
+def _reach(weights: Weights, name: str, dilation: int = 1) -> int:
+    return weights[f"{name}.weight"].shape[-1] // 2 * dilation
+
+
+def _upsampling_reach(up: int, kernel: int) -> int:
+    """Places to either side on which a block of a transposed convolution depends."""
+    return -(-((kernel - up) // 2) // up)
+
+
+def _widest(config: SovitsConfig) -> int:
+    """Places to either side that a pair of convolutions reaches, at most."""
+    return max(
+        width // 2 * (max(dilations) + 1)
+        for width, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+    )
 
 
 def generator_halo(config: SovitsConfig) -> int:
