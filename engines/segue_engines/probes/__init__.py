@@ -22,9 +22,10 @@ from segue_engines.probes.figures import (
 from segue_engines.probes.judge import judge
 from segue_engines.probes.measure import Clip
 from segue_engines.probes.recogniser import phone_error_rate, recognise
-from segue_engines.probes.run import DEFAULT_SEEDS, calibrated_similarity, run_probes, speak
+from segue_engines.probes.run import DEFAULT_SEEDS, calibrated_similarity, run_probes
 from segue_engines.probes.scorers import Scorer, ScorerFailed, ScorerKind, scorer
 from segue_engines.probes.speaker import embed, similarity
+from segue_engines.probes.speaking import speak, speak_all
 
 __all__ = [
     "DEFAULT_SEEDS",
@@ -55,4 +56,5 @@ __all__ = [
     "scorer",
     "similarity",
     "speak",
+    "speak_all",
 ]

@@ -5,15 +5,12 @@ The only module here that drives an engine and reads a clock.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
-
-from segue.engine import Row, SynthesisRequest, Synthesizer
+from segue.engine import Synthesizer
 from segue_engines.probes.calibrate import NotEnoughAudio, builtin_voices, calibrate, pieces_of
 from segue_engines.probes.cases import Case
 from segue_engines.probes.figures import BaselineFigures, CaseFigures, ProbeReport, Thresholds
@@ -21,16 +18,13 @@ from segue_engines.probes.judge import judge
 from segue_engines.probes.measure import Clip, measure_clip, measure_reference, measure_voice
 from segue_engines.probes.scorers import Scorer, SpokenText, score_all
 from segue_engines.probes.speaker_network import speaker_network_score
+from segue_engines.probes.speaking import speak_all
 from segue_engines.probes.spectrum import Audio
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_SEEDS: Final = (1, 2, 3)
 """Three: engines that sample fail at random, and one good draw proves little."""
 DEFAULT_THRESHOLDS: Final = Thresholds()
 FALLBACK_SIMILARITY: Final = 0.9
-_MAX_UTTERANCE_S: Final = 180.0
-_MAX_STEPS: Final = 20_000
 
 
 def run_probes(
@@ -69,24 +63,24 @@ def run_probes(
         Least cosine to the reference by the network that the voice itself carries, where it carries one
         (`segue_engines.probes.speaker_network`); `None`: shown, not judged.
     on_audio
-        Gets each utterance as it is made, for listening.
+        Gets each utterance as it ends, for listening.
 
     Returns
     -------
     ProbeReport
         A voice that cannot speak gives a report that says so; this raises nothing of the engine's.
     """
-    clips: list[Clip] = []
-    figures: list[CaseFigures] = []
+    wanted = [(case, seed) for seed in seeds for case in cases]
+    measured: dict[int, tuple[Clip, CaseFigures]] = {}
     began = time.perf_counter()
-    for case, seed in ((case, seed) for seed in seeds for case in cases):
-        clip = speak(synthesizer, case, seed)
+    for place, clip in speak_all(synthesizer, wanted):
         if on_audio is not None:
             on_audio(clip)
-        clips.append(clip)
-        figures.append(measure_clip(clip))
+        measured[place] = clip, measure_clip(clip)
         if progress is not None:
-            progress(len(clips), len(cases) * len(seeds))
+            progress(len(measured), len(wanted))
+    clips = [measured[place][0] for place in range(len(wanted))]
+    figures = [measured[place][1] for place in range(len(wanted))]
     reference = None if reference_audio is None else measure_reference(reference_audio, reference_rate)
     if reference_audio is not None and thresholds.min_similarity is None:
         limit = calibrated_similarity(reference_audio, reference_rate)
@@ -106,33 +100,6 @@ def run_probes(
     return replace(report, measuring_s=time.perf_counter() - began - report.synthesis_s)
 
 
-def speak(synthesizer: Synthesizer, case: Case, seed: int) -> Clip:
-    """Speak one case by itself; what the engine raises is in the clip."""
-    began = time.perf_counter()
-    try:
-        row = synthesizer.admit(SynthesisRequest(text=case.text, language=case.language, seed=seed))
-        try:
-            audio, capped = _drain(synthesizer, row)
-            error = row.error
-            phones, tokens = tuple(row.phones), tuple(row.tokens)
-        finally:
-            row.close()
-    except Exception as raised:
-        logger.warning("probe: the engine could not speak %r", case.text[:60], exc_info=True)
-        audio, capped, error, phones, tokens = np.zeros(0, np.float32), False, raised, (), ()
-    return Clip(
-        case=case,
-        seed=seed,
-        audio=audio,
-        sample_rate=synthesizer.sample_rate,
-        phones=phones,
-        tokens=tokens,
-        capped=capped,
-        error=None if error is None else f"{type(error).__name__}: {error}",
-        synthesis_s=time.perf_counter() - began,
-    )
-
-
 def calibrated_similarity(reference_audio: Audio, reference_rate: int) -> float:
     """The threshold that fits a reference, from its own pieces and the built-in voices; 0.9 when it is too short."""
     try:
@@ -143,23 +110,6 @@ def calibrated_similarity(reference_audio: Audio, reference_rate: int) -> float:
 
 def _others() -> dict[str, list[Audio]]:
     return {name: [embedding] for name, embedding in builtin_voices().items()}
-
-
-def _drain(synthesizer: Synthesizer, row: Row) -> tuple[Audio, bool]:
-    """Step a row to its end; a row that does not end within bounds counts as capped."""
-    pieces: list[Audio] = []
-    samples = 0
-    for _ in range(_MAX_STEPS):
-        if row.done:
-            break
-        synthesizer.step([row])
-        pieces.append(row.take())
-        samples += pieces[-1].size
-        if samples > _MAX_UTTERANCE_S * synthesizer.sample_rate:
-            break
-    ended = row.done
-    pieces.append(row.take())
-    return np.concatenate(pieces).astype(np.float32, copy=False), row.capped or not ended
 
 
 def _to_score(clips: Sequence[Clip], figures: Sequence[CaseFigures]) -> list[SpokenText]:
