@@ -40,6 +40,9 @@ _SPARE_LOOK_EVERY_S = 1.0
 _BASELINE_WEIGHT = 0.05
 _LOOKS = 12
 _QUIET_ROUNDS = 4
+_REMEMBERED_ROUNDS = 240
+"""A minute. A preload is several children one after the other: what listeners bore beside one they bear beside the
+next, and learning it anew takes eight requests each time."""
 
 
 async def every(period_s: float, work: Callable[[], None]) -> None:
@@ -187,13 +190,16 @@ class Pacing:
         self._quiet_latency_s: float | None = None
         self._gathered = Gathered()
         self._rounds = 0
+        self._without_children = 0
 
     def round(self) -> None:
         """Read how busy the workers are, and set the duty. Rows are read often only while children run."""
         self._rounds += 1
         busy = max([self._busy(worker) for worker in self._roster], default=0.0)
+        self._without_children = 0 if self._pacer.children else self._without_children + 1
+        between = Load(busy=busy, rounds=0 if self._without_children <= _REMEMBERED_ROUNDS else 1)
         if self._pacer.children == 0 and self._rounds % _QUIET_ROUNDS:
-            self._pacer.set_duty(next_duty(self._pacer.duty, Load(busy=busy), self._policy))
+            self._pacer.set_duty(next_duty(self._pacer.duty, between, self._policy))
             return
         sample = self._evidence.sample(self._roster)
         if self._pacer.children:
@@ -202,7 +208,7 @@ class Pacing:
         else:
             self._gathered.clear()
             self._note_quiet(sample)
-            load = Load(busy=busy)
+            load = between
         self._pacer.set_duty(next_duty(self._pacer.duty, load, self._policy))
 
     def _load_beside_children(self, busy: float) -> Load:

@@ -2,8 +2,8 @@
 
 The policy is pure. Niceness alone does nothing across containers, so children are stopped and continued: they run for
 a short slice and rest, at a duty that starts at a tenth while any worker is busy, falls when listeners wait longer than
-they did without children, grows slowly while they do not, and is everything on an idle machine. Stopping works on every
-kind of child alike, also inside one long call of an engine.
+they did without children, grows slowly (up to a half) while they do not, and is everything on an idle machine. Stopping
+works on every kind of child alike, also inside one long call of an engine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Load:
     latency_ratio
         Mean latency over what it was while no child ran; `None` where nothing is known.
     rounds
-        Over how many rounds `latency_ratio` was gathered; 0: too little has ended for a verdict, so the share stays.
+        Over how many rounds `latency_ratio` was gathered; 0: too little has ended for a verdict, or no child runs just
+        now, so the share stays.
     """
 
     busy: float = 0.0
