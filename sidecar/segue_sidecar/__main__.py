@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from segue.errors import SegueError
-from segue.turns import take_short_turns
 from segue_sidecar.config import load_config
 from segue_sidecar.logs import configure_logs
 from segue_sidecar.sidecar import Sidecar
@@ -22,7 +21,6 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; 0 after a clean stop, 1 when it could not start or go on."""
     arguments = _arguments()
     configure_logs(arguments.log_format)
-    take_short_turns()  # a flip must not wait for whoever computes beside it
     try:
         asyncio.run(_run(arguments.config))
     except SegueError as error:
