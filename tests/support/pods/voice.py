@@ -18,7 +18,7 @@ from tests.support.pods.versions import Version, manifest
 from segue.model import Phase, Status, VoiceModel
 from segue.model.status import ConditionStatus
 
-ROLLOUT_S = 90.0
+ROLLOUT_S = 180.0
 
 Told = Callable[[VoiceModel], bool]
 

@@ -16,7 +16,7 @@ from tests.support.prometheus import Prometheus, vector
 
 from segue.model import Phase
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 TOKEN = "a token of thirty-two characters"
 OPEN_WATCH: Mapping[str, Any] = {"watch": {"duration": "120s", "sustainedFor": "60s"}}

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from segue_cli.main import plugin
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 ROLE = Path(__file__).parents[4] / "deploy" / "user.yaml"
 

@@ -15,7 +15,7 @@ from segue.model import Phase, VoiceModel, revision_of
 from segue.model.status import ConditionStatus
 from segue.wire import CanaryMode, VoiceState
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 AT_ONCE = 4
 

@@ -15,7 +15,7 @@ from tests.support.running import eventually
 
 from segue.model import Phase, revision_of
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 AT_ONCE = 2
 

@@ -14,7 +14,7 @@ from tests.support.pods.voice import has_failed
 from segue.model import Phase
 from segue.wire import ProbePhase, VoiceState
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 AT_ONCE = 4
 

@@ -23,7 +23,7 @@ from tests.support.running import eventually
 from segue.model import Phase, VoiceModel, revision_of
 from segue.wire import VoiceState
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 OUTAGE_S = 60.0
 HANDOVER_S = 2.0

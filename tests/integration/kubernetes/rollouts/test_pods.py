@@ -14,7 +14,7 @@ from tests.support.running import eventually
 
 from segue.model import Phase
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 ALL_AT_ONCE: Mapping[str, Any] = {"rollout": {"preloadWaves": ["100%"]}}
 ONE_MAY_BE_LATE: Mapping[str, Any] = {"rollout": {"maxFailedPods": "50%", "progressDeadline": "8s"}}

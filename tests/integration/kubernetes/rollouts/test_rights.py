@@ -14,7 +14,7 @@ from tests.support.running import eventually
 
 from segue.model import revision_of
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 OPEN_WATCH: Mapping[str, Any] = {"watch": {"duration": "20s", "sustainedFor": "5s"}}
 CONFIRMED_SOON: Mapping[str, Any] = {"watch": {"duration": "3s", "sustainedFor": "2s"}}

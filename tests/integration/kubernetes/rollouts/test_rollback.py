@@ -15,7 +15,7 @@ from tests.support.pods.voice import Voice, has_failed
 from segue.model import Phase, revision_of
 from segue.model.status import ConditionStatus
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 AT_ONCE = 4
 

@@ -11,7 +11,7 @@ from tests.support.running import eventually
 
 from segue.model import Phase
 
-pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.process, pytest.mark.timeout(600)]
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/voicemodels.segue.dev"
 GONE_S = 60.0
