@@ -34,12 +34,18 @@ async def attempt(world: World, client: SidecarClient, request: RevisionRequest)
     return await until_phase(client, revision, RevisionPhase.READY, RevisionPhase.FAILED)
 
 
+async def refused(world: World, client: SidecarClient, source: FileSource, *, reason: str) -> None:
+    """Ask for a revision that must fail for `reason`, and let it go."""
+    state = await attempt(world, client, world.request(source))
+    assert (state.phase, state.reason) == (RevisionPhase.FAILED, reason), state.message
+    assert state.message
+    await client.drop_revision(VOICE, state.revision, fence=world.fence(), voice_uid=UID)
+    await until(client, lambda seen: state.revision not in seen.voices[VOICE].revisions)
+
+
 def test_bad_weights_fail_with_a_reason_and_the_active_voice_goes_on() -> None:
     async def story() -> None:
-        async with running(limits={"fileBytes": "1Mi", "tensorBytes": "1Mi"}, deadlines={"prepareS": 3}) as (
-            world,
-            client,
-        ):
+        async with running(limits={"fileBytes": "1Mi", "tensorBytes": "1Mi"}) as (world, client):
             first = await load(world, client, 1)
             await flip(world, client, first)
             good = tiny_engine.weights()
@@ -52,20 +58,27 @@ def test_bad_weights_fail_with_a_reason_and_the_active_voice_goes_on() -> None:
                 "SizeMismatch": whole.model_copy(update={"size_bytes": 7}),
                 "FetchError": FileSource(uri=f"{world.voices.as_uri()}/nothing.npz", sha256="ab" * 32),
                 "ChildDied": world.write("crash.npz", tiny_engine.weights(prepare="crash")),
-                "ChildHung": world.write("hang.npz", tiny_engine.weights(prepare="hang")),
                 "OutOfMemory": world.write("eat.npz", tiny_engine.weights(prepare="eat")),
                 "Silent": world.write("silent.npz", tiny_engine.weights(speak="silent")),
                 "NonFinite": world.write("nan.npz", tiny_engine.weights(speak="nan")),
                 "SynthesisFailed": world.write("error.npz", tiny_engine.weights(speak="error")),
             }
             for reason, source in cases.items():
-                state = await attempt(world, client, world.request(source))
-                assert (state.phase, state.reason) == (RevisionPhase.FAILED, reason), state.message
-                assert state.message
-                await client.drop_revision(VOICE, state.revision, fence=world.fence(), voice_uid=UID)
-                await until(client, lambda seen, gone=state: gone.revision not in seen.voices[VOICE].revisions)  # type: ignore[misc]
+                await refused(world, client, source, reason=reason)
             assert (await voice_of(client)).pointer.active == first
             await load(world, client, 2)
+
+    asyncio.run(story())
+
+
+def test_weights_that_hang_their_child_fail_and_the_active_voice_goes_on() -> None:
+    async def story() -> None:
+        async with running(deadlines={"prepareS": 3}) as (world, client):
+            first = await load(world, client, 1)
+            await flip(world, client, first)
+            hangs = world.write("hang.npz", tiny_engine.weights(prepare="hang"))
+            await refused(world, client, hangs, reason="ChildHung")
+            assert (await voice_of(client)).pointer.active == first
 
     asyncio.run(story())
 
