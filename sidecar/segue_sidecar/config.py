@@ -174,7 +174,7 @@ class ThrottleSection(_Section):
     busy: float = Field(default=0.5, gt=0, le=1, description="Above this share of a worker's time, children yield.")
     duty: float = Field(default=0.1, gt=0, le=1, description="Share of time that children run at first.")
     max_duty: float = Field(default=0.3, gt=0, le=1, description="What they may grow to while latency stays flat.")
-    min_duty: float = Field(default=0.03, gt=0, le=1)
+    min_duty: float = Field(default=0.05, gt=0, le=1)
 
 
 class ScorerSection(_Section):

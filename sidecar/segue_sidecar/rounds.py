@@ -21,14 +21,14 @@ from segue_sidecar.config import Config
 from segue_sidecar.contact import Contact
 from segue_sidecar.deadman import Heard, Verdict, judge
 from segue_sidecar.entries import VoiceEntry
-from segue_sidecar.evidence import KEPT_S, Evidence, Sample
+from segue_sidecar.evidence import KEPT_S, Evidence
 from segue_sidecar.handover import Handover
 from segue_sidecar.journal import Journal
 from segue_sidecar.reception import Reception
 from segue_sidecar.recovery import reconcile
 from segue_sidecar.residency import Residency
 from segue_sidecar.switchboard import Switchboard
-from segue_sidecar.throttle import Gathered, Load, Pacer, next_duty
+from segue_sidecar.throttle import Baseline, Gathered, Load, Pacer, next_duty
 from segue_sidecar.tiers.room import Room
 from segue_sidecar.workers import Roster, Worker, WorkerPhase
 
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 PACE_EVERY_S = 0.25
 _SPARE_STEP_EVERY_S = 0.02
 _SPARE_LOOK_EVERY_S = 1.0
-_BASELINE_WEIGHT = 0.05
 _LOOKS = 12
 _QUIET_ROUNDS = 4
 _REMEMBERED_ROUNDS = 240
@@ -187,7 +186,7 @@ class Pacing:
         self._roster = roster
         self._evidence = evidence
         self._looks: dict[str, deque[tuple[int, int]]] = {}
-        self._quiet_latency_s: float | None = None
+        self._quiet = Baseline()
         self._gathered = Gathered()
         self._rounds = 0
         self._without_children = 0
@@ -207,26 +206,19 @@ class Pacing:
             load = self._load_beside_children(busy)
         else:
             self._gathered.clear()
-            self._note_quiet(sample)
+            self._quiet.add(ended=sample.ended, latency_s=sample.latency_s)
             load = between
         self._pacer.set_duty(next_duty(self._pacer.duty, load, self._policy))
 
     def _load_beside_children(self, busy: float) -> Load:
-        if self._quiet_latency_s is None:
+        quiet_s = self._quiet.mean_s
+        if not quiet_s:
             return Load(busy=busy)
         verdict = self._gathered.verdict()
         if verdict is None:
             return Load(busy=busy, rounds=0)
         mean_s, rounds = verdict
-        return Load(busy=busy, latency_ratio=mean_s / self._quiet_latency_s, rounds=rounds)
-
-    def _note_quiet(self, sample: Sample) -> None:
-        """Requests take so long while no child runs."""
-        if not sample.ended:
-            return
-        mean_s = sample.latency_s / sample.ended
-        before_s = self._quiet_latency_s if self._quiet_latency_s is not None else mean_s
-        self._quiet_latency_s = before_s + _BASELINE_WEIGHT * (mean_s - before_s)
+        return Load(busy=busy, latency_ratio=mean_s / quiet_s, rounds=rounds)
 
     def _busy(self, worker: Worker) -> float:
         """Share of the last few seconds that a worker computed."""

@@ -76,6 +76,33 @@ class Gathered:
         self._ended, self._latency_s, self._rounds = 0, 0.0, 0
 
 
+class Baseline:
+    """What requests take while no child runs: the mean of about the last hundred.
+
+    Weighed by requests, so that the first of them is one of many: a baseline that begins with one short sentence makes
+    everything that follows look slow, and holds children back for as long as they run.
+    """
+
+    _KEPT = 100
+
+    def __init__(self) -> None:
+        self._ended = 0.0
+        self._latency_s = 0.0
+
+    def add(self, *, ended: int, latency_s: float) -> None:
+        """So many requests ended, which took so long together."""
+        self._ended += ended
+        self._latency_s += latency_s
+        if self._ended > self._KEPT:
+            self._latency_s *= self._KEPT / self._ended
+            self._ended = float(self._KEPT)
+
+    @property
+    def mean_s(self) -> float | None:
+        """`None` until as many have ended as a verdict needs."""
+        return self._latency_s / self._ended if self._ended >= _LEAST_ENDED else None
+
+
 def next_duty(duty: float, load: Load, policy: ThrottleSection) -> float:
     """The share of time that children may run in the next interval.
 

@@ -46,7 +46,7 @@ class Machine:
 def learned() -> Machine:
     """A child ran beside listeners who did not mind, and has ended."""
     machine = Machine()
-    machine.rounds(20, ended=1)
+    machine.rounds(40, ended=1)
     machine.pacer.add(1)
     assert machine.pacer.duty == POLICY.duty
     machine.rounds(80, ended=1)

@@ -15,7 +15,7 @@ from segue_sidecar.config import InvalidConfig, ThrottleSection, load_config
 from segue_sidecar.deadman import Heard, judge
 from segue_sidecar.fences import Command, require_fresh
 from segue_sidecar.sources import Allowed, local_path, require_allowed, require_dialable, sibling
-from segue_sidecar.throttle import Gathered, Load, next_duty
+from segue_sidecar.throttle import Baseline, Gathered, Load, next_duty
 
 POLICY = ThrottleSection()
 
@@ -87,6 +87,25 @@ def test_one_long_sentence_is_no_verdict() -> None:
     gathered.add(ended=1, latency_s=1.0)
     assert gathered.verdict() == (2.0, 5)
     assert gathered.verdict() is None
+
+
+def test_one_short_sentence_is_no_baseline() -> None:
+    quiet = Baseline()
+    quiet.add(ended=1, latency_s=1.0)
+    assert quiet.mean_s is None
+    for _ in range(9):
+        quiet.add(ended=1, latency_s=3.0)
+    assert quiet.mean_s == pytest.approx(2.8)
+
+
+def test_a_baseline_follows_what_changes() -> None:
+    quiet = Baseline()
+    quiet.add(ended=1000, latency_s=1000.0)
+    quiet.add(ended=100, latency_s=300.0)
+    assert quiet.mean_s == pytest.approx(2.0)
+    for _ in range(20):
+        quiet.add(ended=100, latency_s=300.0)
+    assert quiet.mean_s == pytest.approx(3.0, rel=1e-3)
 
 
 @given(
