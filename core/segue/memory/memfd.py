@@ -30,12 +30,13 @@ SEALS_PAGE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 (SIGBUS). No write seal: after F_SEAL_FUTURE_WRITE nobody could ever map it writable again, so that one crash of the
 sidecar would end all flips."""
 
+SEALS_READ_ONLY = fcntl.F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
+
 SEALING_PATIENCE_S = 10.0
 """How long a child that filled memory waits for those who hold pages of it to let go."""
 
 _BUSY_PAUSE_S = 0.02
-
-SEALS_READ_ONLY = fcntl.F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
+"""Between two tries to seal: nobody tells when a page is let go, and a writable mapping is refused at once."""
 
 
 def create(name: str, *, mode: int = 0o600) -> int:

@@ -1,8 +1,8 @@
 """The proving child: a revision speaks here before any worker that serves listeners may try it.
 
 It hashes the sealed arenas (those of shared models were hashed once, for all voices), maps them as a worker does,
-builds and says one sentence. What is not finite, silent, empty or endless is refused: a shadow never runs
-first in a live worker.
+builds and says one sentence. What is not finite, silent, empty or endless is refused: a shadow never runs first in a
+live worker.
 """
 
 from __future__ import annotations
@@ -58,8 +58,7 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
         built_s = time.monotonic()
         try:
             channel.progress("speak", done=0, total=1)
-            text = readable_sentence(synthesizer, language=job["language"])
-            audio = speak(synthesizer, text, language=job["language"])
+            text, audio = say_something(synthesizer, language=job["language"])
             sample_rate = synthesizer.sample_rate
         finally:
             synthesizer.close()
@@ -75,21 +74,20 @@ def run(job: Mapping[str, Any], fds: list[int], channel: Channel) -> dict[str, A
     }
 
 
-def readable_sentence(synthesizer: Synthesizer, *, language: str) -> str:
-    """A sentence that the engine can read, in the voice's own language where we have one.
+def say_something(synthesizer: Synthesizer, *, language: str) -> tuple[str, NDArray[np.float32]]:
+    """Say a sentence that the engine can read, in the voice's own language where we have one: it, and its audio.
 
     Raises
     ------
     JobError
-        It reads none of the sentences that we have.
+        TextRejected: it reads none of the sentences that we have; or what `speak` raises.
     """
     candidates = [SENTENCES[language]] if language in SENTENCES else []
     for text in [*candidates, SENTENCES["en"]]:
         try:
-            synthesizer.admit(_request(text, language=language)).close()
+            return text, speak(synthesizer, text, language=language)
         except TextRejected:
             continue
-        return text
     raise JobError("TextRejected", f"the engine reads no test sentence of the language {language!r}")
 
 
@@ -100,16 +98,14 @@ def speak(synthesizer: Synthesizer, text: str, *, language: str) -> NDArray[np.f
     ------
     JobError
         SynthesisFailed (the engine's own error, or its decoder ran into its limit), Endless.
+    TextRejected
+        The engine cannot read it.
     """
-    row = synthesizer.admit(_request(text, language=language))
+    row = synthesizer.admit(SynthesisRequest(text=text, language=language, seed=_SEED))
     try:
         return _drain(synthesizer, row, text=text)
     finally:
         row.close()
-
-
-def _request(text: str, *, language: str) -> SynthesisRequest:
-    return SynthesisRequest(text=text, language=language, seed=_SEED)
 
 
 def _drain(synthesizer: Synthesizer, row: Row, *, text: str) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from torch.nn.functional import conv1d, conv2d, conv_transpose1d, leaky_relu
 
 from segue_engines.gpt_sovits.formats import SovitsConfig
 from segue_engines.gpt_sovits.sovits import generator
-from segue_engines.gpt_sovits.sovits.blocks import BLOCKS, FRAMES_PER_BLOCK, Grid, Sequence
+from segue_engines.gpt_sovits.sovits.blocks import BLOCKS, FRAMES_PER_BLOCK, BlockSequence, Grid
 from segue_engines.gpt_sovits.sovits.packing import DecoderDtype, packed, unpacked
 
 CPU = torch.device("cpu")
@@ -152,7 +152,7 @@ def test_pieces_cover_every_block_of_every_row_once(rows: int, frames: int) -> N
 @settings(max_examples=200, deadline=None)
 def test_what_lies_outside_of_a_sequence_is_zero(frames: int, reach: int, rate: int) -> None:
     grid = Grid.of(1, frames, CPU)
-    sequence = Sequence(grid, rate=rate, channels=1, margin=reach, like=torch.zeros(0)).fill(
+    sequence = BlockSequence(grid, rate=rate, channels=1, margin=reach, like=torch.zeros(0)).fill(
         torch.ones(1, frames * rate, 1)
     )
     for piece in grid.pieces:

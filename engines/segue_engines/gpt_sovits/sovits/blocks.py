@@ -53,7 +53,7 @@ class Grid:
     block
         Frames of a block.
     pieces
-        Of all rows and all blocks.
+        Of all rows and all blocks, in order.
     """
 
     rows: int
@@ -80,10 +80,10 @@ class Grid:
     @property
     def blocks(self) -> int:
         """How many a row has."""
-        return max(piece.first + piece.blocks for piece in self.pieces)
+        return self.pieces[-1].first + self.pieces[-1].blocks
 
 
-class Sequence:
+class BlockSequence:
     """Channels last: `(rows, margin + blocks * size + margin, channels)`, zero outside of what it holds.
 
     Attributes
@@ -104,12 +104,17 @@ class Sequence:
         self.data = like.new_empty(grid.rows, grid.blocks * self.size + 2 * margin, channels)
         self.data[:, :margin] = 0
 
-    def fill(self, places: Tensor) -> Sequence:
+    def another(self, *, margin: int) -> BlockSequence:
+        """Room for as much as this one holds."""
+        rate = self.size // self.grid.block
+        return BlockSequence(self.grid, rate=rate, channels=self.channels, margin=margin, like=self.data)
+
+    def fill(self, places: Tensor) -> BlockSequence:
         """Hold these, `(rows, length, channels)`."""
         self.data[:, self.margin : self.margin + self.length] = places
         return self.end()
 
-    def end(self) -> Sequence:
+    def end(self) -> BlockSequence:
         """Forget what was computed behind the last place."""
         self.data[:, self.margin + self.length :] = 0
         return self
@@ -121,8 +126,7 @@ class Sequence:
 
     def blocks(self, piece: Piece, *, reach: int) -> Tensor:
         """Its blocks, each with `reach` places more to either side: `(rows, blocks, places, channels)`, overlapping."""
-        rows = self.data[piece.rows]
-        channels = rows.shape[2]
+        rows, channels = self.data[piece.rows], self.channels
         start = self.margin + piece.first * self.size - reach
         return rows.as_strided(
             (rows.shape[0], piece.blocks, self.size + 2 * reach, channels),

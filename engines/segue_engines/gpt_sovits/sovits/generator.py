@@ -16,7 +16,7 @@ from torch.nn.functional import conv1d, conv2d, conv_transpose2d, leaky_relu
 
 from segue_engines.gpt_sovits.formats import SovitsConfig
 from segue_engines.gpt_sovits.sovits.attention import Weights
-from segue_engines.gpt_sovits.sovits.blocks import Grid, Piece, Sequence, as_blocks, as_image
+from segue_engines.gpt_sovits.sovits.blocks import BlockSequence, Grid, Piece, as_blocks, as_image
 
 _SLOPE: Final = 0.1
 _LAST_SLOPE: Final = 0.01
@@ -43,25 +43,27 @@ def samples_of(weights: Weights, config: SovitsConfig, z: Tensor, added: Tensor)
     for stage, (up, kernel) in enumerate(stages):
         wide = _upsampled(weights, f"dec.ups.{stage}", x, up=up, kernel=kernel, rate=rate * up, margin=_widest(config))
         rate *= up
-        x = _resblocks(weights, config, stage, wide, rate=rate, margin=reaches[stage + 1])
+        x = _resblocks(weights, config, stage, wide, margin=reaches[stage + 1])
     return _last(weights, x)
 
 
-def _first(weights: Weights, grid: Grid, z: Tensor, added: Tensor, *, margin: int) -> Sequence:
+def _first(weights: Weights, grid: Grid, z: Tensor, added: Tensor, *, margin: int) -> BlockSequence:
     kernel = weights["dec.conv_pre.weight"]
-    latents = Sequence(grid, rate=1, channels=z.shape[1], margin=_EDGE, like=kernel).fill(z.transpose(1, 2))
-    x = Sequence(grid, rate=1, channels=kernel.shape[0], margin=margin, like=kernel)
+    latents = BlockSequence(grid, rate=1, channels=z.shape[1], margin=_EDGE, like=kernel).fill(z.transpose(1, 2))
+    x = BlockSequence(grid, rate=1, channels=kernel.shape[0], margin=margin, like=kernel)
     for piece in grid.pieces:
         made = _convolved(weights, "dec.conv_pre", latents.blocks(piece, reach=_EDGE).contiguous())
         torch.add(made.flatten(1, 2), added.transpose(1, 2), out=x.held(piece))
     return x.end()
 
 
-def _upsampled(weights: Weights, name: str, x: Sequence, *, up: int, kernel: int, rate: int, margin: int) -> Sequence:
+def _upsampled(
+    weights: Weights, name: str, x: BlockSequence, *, up: int, kernel: int, rate: int, margin: int
+) -> BlockSequence:
     taps, bias = weights[f"{name}.weight"][:, :, None], weights[f"{name}.bias"]
     reach = _upsampling_reach(up, kernel)
     start = reach * up + (kernel - up) // 2
-    wide = Sequence(x.grid, rate=rate, channels=taps.shape[1], margin=margin, like=taps)
+    wide = BlockSequence(x.grid, rate=rate, channels=taps.shape[1], margin=margin, like=taps)
     for piece in x.grid.pieces:
         active = leaky_relu(x.blocks(piece, reach=reach), _SLOPE)
         made = as_blocks(conv_transpose2d(as_image(active), taps, bias, stride=(1, up)), piece.blocks)
@@ -69,15 +71,15 @@ def _upsampled(weights: Weights, name: str, x: Sequence, *, up: int, kernel: int
     return wide.end()
 
 
-def _resblocks(weights: Weights, config: SovitsConfig, stage: int, x: Sequence, *, rate: int, margin: int) -> Sequence:
+def _resblocks(weights: Weights, config: SovitsConfig, stage: int, x: BlockSequence, *, margin: int) -> BlockSequence:
     """The mean of a stage's residual blocks."""
     count = len(config.resblock_kernel_sizes)
-    total = Sequence(x.grid, rate=rate, channels=x.channels, margin=margin, like=x.data)
+    total = x.another(margin=margin)
     for place, dilations in enumerate(config.resblock_dilation_sizes):
         name = f"dec.resblocks.{stage * count + place}"
         between = x
         for step, dilation in enumerate(dilations[:-1]):
-            after = Sequence(x.grid, rate=rate, channels=x.channels, margin=_widest(config), like=x.data)
+            after = x.another(margin=_widest(config))
             for piece in x.grid.pieces:
                 torch.add(
                     _pair(weights, name, step, dilation, between, piece), between.held(piece), out=after.held(piece)
@@ -94,7 +96,7 @@ def _resblocks(weights: Weights, config: SovitsConfig, stage: int, x: Sequence, 
     return total.end()
 
 
-def _pair(weights: Weights, name: str, step: int, dilation: int, x: Sequence, piece: Piece) -> Tensor:
+def _pair(weights: Weights, name: str, step: int, dilation: int, x: BlockSequence, piece: Piece) -> Tensor:
     """Two convolutions of a residual block, `(rows, places, channels)`. The first also makes what the second reads
     beyond its blocks, so that nothing has to be laid out anew between them."""
     first, second = f"{name}.convs1.{step}", f"{name}.convs2.{step}"
@@ -105,7 +107,7 @@ def _pair(weights: Weights, name: str, step: int, dilation: int, x: Sequence, pi
     return _convolved(weights, second, leaky_relu(wide, _SLOPE, inplace=True)).flatten(1, 2)
 
 
-def _last(weights: Weights, x: Sequence) -> Tensor:
+def _last(weights: Weights, x: BlockSequence) -> Tensor:
     samples = x.data.new_empty(x.grid.rows, x.grid.blocks * x.size, dtype=torch.float32)
     for piece in x.grid.pieces:
         made = _convolved(weights, "dec.conv_post", leaky_relu(x.blocks(piece, reach=_EDGE), _LAST_SLOPE))
